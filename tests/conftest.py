@@ -71,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def new_files() -> set[str]:
-    """Files of the repository that git neither has nor ignores; none where this is no clone."""
+    """Files of the repository that git neither has nor ignores; none outside a clone."""
     listed = subprocess.run(
         ["git", "ls-files", "--others", "--exclude-standard"],
         cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
@@ -88,7 +88,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail if a test left a file in the repository: a profile that one of them wrote there broke all later runs."""
     is_process_of_xdist = hasattr(session.config, "workerinput")
     left = new_files() - session.config.stash[NEW_FILES]
-    # Where tests are developed, a person makes files too.
+    # While tests are developed, a person makes files too.
     if left and not is_process_of_xdist and os.environ.get("STEMPHONY_REQUIRE_ALL"):
         listed = ", ".join(sorted(left))
         session.config.get_terminal_writer().line(f"\nTests left files in the repository: {listed}", red=True)
@@ -97,7 +97,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What commands note of runs and receivers goes into a folder of the tests, not into that of the developer."""
+    """Commands write their records of runs and receivers into a folder of the tests, not into the developer's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.setenv("STEMPHONY_COURIER_S", "0")  # a process that a run leaves behind would outlive its test

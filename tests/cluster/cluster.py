@@ -21,7 +21,7 @@ NODES, CPUS, MEMORY_MB = 2, 4, 6000
 
 
 def missing(accounting: bool = False) -> str:
-    """Why there can be no cluster here, or none with accounting; empty if there can."""
+    """Return why this machine cannot run the cluster (with accounting); empty if it can."""
     if os.geteuid() != 0:
         return "a Slurm cluster of our own needs root"
     absent = [name for name in (*NEEDED, *(NEEDED_TO_ACCOUNT if accounting else ())) if shutil.which(name) is None]
@@ -69,7 +69,7 @@ class Cluster:
         return self.run("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
 
     def kill_node(self, node: str) -> None:
-        """A node dies, and the controller learns of it at once."""
+        """Let a node die, and tell the controller at once."""
         self.run(HERE / "kill-node.sh", self.folder, node)
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=died")
 
@@ -78,17 +78,17 @@ class Cluster:
         self.run(HERE / "start-node.sh", self.folder, node)
 
     def stop_controller(self) -> None:
-        """Slurm's central daemon goes away, as in a restart."""
+        """Stop Slurm's central daemon, as a restart does."""
         self._stop("slurmctld")
 
     def start_controller(self, *, forgets: bool = False) -> None:
-        """It comes back and knows its jobs, or none of them."""
+        """Start it again, with its jobs or without any."""
         self._begin("slurmctld", "-D", *(["-c"] if forgets else []), "-f", self.folder / "etc" / "slurm.conf")
         self.wait_until_it_answers()
 
     @contextmanager
     def without_database(self) -> Iterator[None]:
-        """Slurm's accounting goes away, and comes back; with `started(…, SLURM_ACCOUNTING="1")` only."""
+        """Stop and start Slurm's accounting; only with `started(…, SLURM_ACCOUNTING="1")`."""
         self._stop("slurmdbd")
         try:
             yield
@@ -96,7 +96,7 @@ class Cluster:
             self._begin("slurmdbd", "-D")
 
     def accounted(self, directory: Path) -> list[list[str]]:
-        """Number and state of the jobs of a working directory, as the accounting has them."""
+        """Number and state of the jobs of a working directory, from the accounting."""
         listed = self.run(
             "sacct", "--allocations", "--duplicates", "--noheader", "--parsable2", "--format=JobIDRaw,State,WorkDir",
             check=False,
@@ -129,7 +129,7 @@ def gone(pid: int) -> bool:
 
 
 def state_of(pid: int) -> str:
-    """The letter that the kernel has for what a process does; X for one that is not there."""
+    """Return the kernel's letter for the state of a process; X if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:

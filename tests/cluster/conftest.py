@@ -111,12 +111,12 @@ class OnCluster(Campaign):
         return {number: living(number)[-1] for number in configurations}
 
     def start_typed(self, *arguments: str) -> Running:
-        """`snakemake --profile slurm`, as typed in the clone but for where the config and the results are."""
+        """Start `snakemake --profile slurm` in the clone, with the paths of the config and the results."""
         words = ["snakemake", "--profile", "slurm", "--configfile", self.config, "--directory", self.directory]
         return Running([*words, *arguments], self.folder / "snakemake.out", self.env, cwd=self.clone)
 
     def typed(self, *arguments: str) -> Outcome:
-        """The same, to its end."""
+        """Run it to its end."""
         with self.start_typed(*arguments) as running:
             return running.end()
 

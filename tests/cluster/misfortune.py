@@ -1,4 +1,4 @@
-"""What befalls chosen jobs of a test's clone. Put beside its scripts; `befalls` makes run_multislice call it.
+"""What happens to chosen jobs of a test's clone. It lies beside the scripts; `befalls` makes run_multislice call it.
 
 A file in the folder STEMPHONY_TEST_GATES says what: `<configuration>.gate` has the job wait while it is there,
 `<configuration>.hungry` has it take MEMORY_MB and hold it for longer than Slurm's look at memory lasts,
@@ -18,7 +18,7 @@ HELD_S = 3.0
 
 
 def meet(params: dict[str, Any]) -> None:
-    """Called by a job after it has announced itself."""
+    """Wait, take memory or hurry, as the gate of the job says. A job calls it after its start."""
     folder, number = Path(os.environ["STEMPHONY_TEST_GATES"]), f"{params['configuration']:04d}"
     (folder / f"{number}.reached.{os.getpid()}").touch()
     if (folder / f"{number}.hungry").exists():

@@ -103,7 +103,7 @@ LOCKED = "cannot be locked"
 
 @dataclass(frozen=True)
 class Blow:
-    """One kill: whom, by what, and how long after the one before."""
+    """One kill: the kind of process, the signal, and the pause since the last kill."""
 
     role: str
     signal: signal.Signals
@@ -122,7 +122,7 @@ def blows(kills: int, seed: int) -> list[Blow]:
         (sent,) = drawn.choices(list(SIGNALS), list(SIGNALS.values()))
         pause_s = drawn.uniform(0.2, LONGEST_PAUSE_S)
         if number % EACH == 0 or number == kills:
-            # By a signal that it cannot answer: after SIGTERM it might just finish.
+            # SIGKILL, because after SIGTERM the process might just finish.
             chosen.append(Blow(COMPUTATION, signal.SIGKILL, 0.0, is_kept=True, is_last=True))
         else:
             chosen.append(Blow(role, sent, pause_s, is_kept=False, is_last=number == kills - 1))
@@ -140,7 +140,7 @@ class Way:
 
 
 def ways(seed: int) -> list[Way]:
-    """In turns; two that follow each other differ in everything."""
+    """Ways in turn; two successive ways differ in everything."""
     drawn = random.Random(f"{seed} ways")
     algorithms, commands = drawn.sample(sorted(CONFIGS), 2), drawn.sample((WRAPPER, "snakemake"), 2)
     cancels = drawn.sample((False, True), 2)
@@ -152,7 +152,7 @@ def ways(seed: int) -> list[Way]:
 
 
 def processes(mark: str) -> dict[int, str]:
-    """Living processes that carry a mark in their environment, and what they are."""
+    """Living processes with a mark in their environment, and their kinds."""
     wanted = f"{MARK}={mark}".encode()
     found = {}
     for entry in Path("/proc").iterdir():
@@ -169,7 +169,7 @@ def processes(mark: str) -> dict[int, str]:
 
 
 def role_of(words: list[str]) -> str:
-    """What a process of a simulation is, by its command line."""
+    """Kind of a process of a simulation, from its command line."""
     line = " ".join(words)
     for sign, role in (
         ("run_multislice.py", "shell of a computation" if words[0].endswith("sh") else COMPUTATION),
@@ -193,7 +193,7 @@ def command_line(pid: int) -> str:
 
 
 def with_checkpoint(result: ResultPaths) -> list[int]:
-    """Processes that compute what there is a checkpoint of, and have not finished it."""
+    """Processes whose computation has a checkpoint and is not finished."""
     found = []
     for file in result.checkpoints_folder.glob("*/*.checkpoint"):
         claim = file.with_suffix(".claim")
@@ -223,7 +223,7 @@ def hit_with_checkpoint(result: ResultPaths, pid: int) -> bool:
 
 
 class Soak:
-    """Simulations that are hit and started again until all blows have fallen."""
+    """Simulations that are killed and started again until all kills have happened."""
 
     def __init__(self, to_fall: Sequence[Blow], cluster: clusters.Cluster, clone: Path, folder: Path) -> None:
         self.to_fall, self.cluster, self.clone, self.folder = list(to_fall), cluster, clone, folder
@@ -234,7 +234,7 @@ class Soak:
         """Where jobs whose results are merged went on from a checkpoint, as done parts."""
 
     def run(self, in_turns: Sequence[Way], expected: Mapping[str, Mapping[str, bytes]]) -> None:
-        """Let all blows fall, and compare each result."""
+        """Carry out all kills, and compare each result."""
         idle = 0
         while self.to_fall:
             way = in_turns[self.simulations % len(in_turns)]
@@ -284,7 +284,7 @@ class Simulation:
 
     @property
     def is_left_alone(self) -> bool:
-        """Whether the blow has fallen after which none may."""
+        """Whether the last allowed kill has happened."""
         return bool(self.fallen) and self.fallen[-1].is_last
 
     def start(self, *arguments: str) -> Running:
@@ -322,7 +322,7 @@ class Simulation:
             self.restart(outcome)
 
     def picture(self) -> str:
-        """What lives and what Slurm holds, for whoever has to find out why a simulation hangs."""
+        """Processes and Slurm jobs, for a person who looks for the reason why a simulation hangs."""
         lines = [f"next to fall: {self.soak.to_fall[:1]}; fallen: {self.fallen}"]
         for pid, role in sorted(processes(self.mark).items()):
             with suppress(OSError):
@@ -339,7 +339,7 @@ class Simulation:
                 os.kill(pid, signal.SIGKILL)
 
     def restart(self, outcome: Outcome) -> None:
-        """What docs/cluster.md has a user do before the same command."""
+        """Do what docs/cluster.md asks for before the same command."""
         if alive := ALIVE.search(outcome.output):
             # `stemphony run` was killed, the Snakemake below it was not.
             self.soak.say(f"     waits for the run that is alive (process {alive[1]})")
@@ -357,7 +357,7 @@ class Simulation:
                 raise SystemExit(f"soak: cannot be unlocked\n{unlocked.output}")
 
     def strike(self, root: int) -> None:
-        """Let the next blow fall on this run; if it ends before there is what is to be hit, on the next one."""
+        """Carry out the next kill in this run, or in the next run if this one ends too early."""
         blow = self.soak.to_fall[0]
         role = SCHEDULER if blow.role == WRAPPER and self.way.command != WRAPPER else blow.role
         earliest = time.monotonic() + blow.pause_s

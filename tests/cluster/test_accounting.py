@@ -40,7 +40,7 @@ def cancel(campaign: OnCluster, cluster: Cluster, configuration: int) -> str:
 def test_a_run_ends_although_slurmdbd_stops_during_it(
     accounting: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
 ):
-    """As shipped; the last job is submitted without slurmdbd. Nothing is missing in the accounting afterwards."""
+    """The profile is as shipped. The last job is submitted without slurmdbd, and the accounting has it afterwards."""
     campaign = make_campaign(accounting, clone, tmp_path, 2)
     campaign.close_gate(0, 1)
     with campaign.start_typed("--jobs", "1") as running:
@@ -59,7 +59,7 @@ def test_a_run_ends_although_slurmdbd_stops_during_it(
 def test_a_run_that_asks_sacct_waits_neither_for_a_cancelled_job_nor_for_slurmdbd(
     accounting: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
 ):
-    """sacct says `CANCELLED by 0`, which the executor takes for a job that runs."""
+    """sacct prints `CANCELLED by 0`. The executor takes this for a running job."""
     campaign = make_campaign(accounting, clone, tmp_path, 2)
     campaign.close_gate(0, 1)
     with campaign.start_typed("--slurm-status-command", "sacct") as running:
@@ -83,7 +83,7 @@ def test_a_run_that_asks_sacct_waits_neither_for_a_cancelled_job_nor_for_slurmdb
 def test_the_accounting_has_the_end_of_a_cancelled_job_that_slurm_has_forgotten(
     accounting: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
 ):
-    """As shipped. The run looks away meanwhile: it would have seen in squeue how the job ended."""
+    """The profile is as shipped. The run does not look meanwhile, or it would see the end in squeue."""
     campaign = make_campaign(accounting, clone, tmp_path, 1)
     campaign.close_gate(0)
     with campaign.start_typed() as running:

@@ -74,7 +74,7 @@ def assert_as_undisturbed(campaign: OnCluster, expected: Expected) -> None:
 
 
 def resumed_at(campaign: OnCluster, number: int) -> float:
-    """At which part of its waves the job whose result is there went on."""
+    """Part of its waves at which a finished job went on."""
     share = float(attributes(campaign.job_file(f"p0d000/{number:04d}"), "runtime")["resumed_at"])
     (said,) = RESUMED.findall(campaign.result.log("p0d000", number).read_text())
     assert int(said) == pytest.approx(100 * share, abs=0.51)
@@ -87,7 +87,7 @@ def test_jobs_that_are_cancelled_or_killed_go_on_in_the_next_run(
 ):
     campaign = make_long_campaign(cluster, clone, tmp_path)
     cancelled, killed = 0, 1
-    campaign.close_gate(killed)  # it must not be through before its turn comes
+    campaign.close_gate(killed)  # it must not end before its turn comes
     with campaign.start_stemphony("--profile", "slurm", "--retries", "0") as running:
         computing = wait_until_kept(campaign, cancelled)
         cluster.run("scancel", cluster.job_of(computing))
@@ -112,14 +112,14 @@ def test_jobs_that_are_cancelled_or_killed_go_on_in_the_next_run(
 def test_jobs_whose_node_dies_go_on_whether_slurm_or_the_run_submits_them_again(
     cluster: Cluster, clone: Path, expected: Expected, tmp_path: Path
 ):
-    """Slurm the one, and the run the other, which Slurm may not queue again."""
+    """Slurm queues one job again; the run submits the other one, which Slurm may not queue again."""
     campaign = make_long_campaign(cluster, clone, tmp_path)
     requeued, lost = 0, 1
     with campaign.start_stemphony("--profile", "slurm") as running:
         jobs = {}
         for number in (requeued, lost):
             computing = wait_until_kept(campaign, number)
-            os.kill(computing, signal.SIGSTOP)  # it must not be through before its node dies
+            os.kill(computing, signal.SIGSTOP)  # it must not end before its node dies
             jobs[number] = cluster.job_of(computing)
         cluster.run("scontrol", "update", f"jobid={jobs[lost]}", "Requeue=0")
         nodes = {cluster.node_of(job) for job in jobs.values()}

@@ -15,7 +15,7 @@ from cluster.conftest import OnCluster
 def test_a_job_imports_nothing_from_the_working_directory(
     new_campaign: Callable[..., OnCluster], variables: dict[str, str]
 ):
-    """The attack: modules with common names where a job starts. And the cluster's default hands on no environment."""
+    """The attack: modules with common names lie where a job starts. The cluster hands on no environment."""
     campaign = new_campaign(2)
     campaign = replace(campaign, env={**campaign.env, **variables})
     trace, result = campaign.folder / "trace", campaign.result

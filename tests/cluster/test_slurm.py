@@ -34,7 +34,7 @@ Undisturbed = Callable[[int], Mapping[str, np.ndarray]]
 def test_the_documented_command_runs_a_simulation_to_its_end(
     cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path
 ):
-    """And Slurm gets each job's memory and time from the plan, the user's partition and the simulation's name."""
+    """Slurm also gets memory and time of each job, the user's partition and the simulation's name."""
     campaign = make_campaign(cluster, clusters.make_quick_clone(tmp_path / "clone"), tmp_path, 2)
     clone = campaign.clone
     for file in campaign.config.parent.iterdir():
@@ -173,7 +173,7 @@ def test_a_cancelled_job_is_tried_again(night: Night):
     assert [state for _, _, _, state, _ in night.jobs(CANCELLED)] == ["CANCELLED", "COMPLETED"]
     (error,) = night.errors(CANCELLED)
     assert error["message"] == "terminated (SIGTERM)"
-    assert "will_retry" not in error  # it cannot know where the signal came from
+    assert "will_retry" not in error  # the process cannot know who sent the signal
 
 
 @pytest.mark.failure("node dies, Slurm requeues")
@@ -250,7 +250,7 @@ def test_sigint_cancels_jobs_and_sigterm_lets_them_finish(
     campaign.close_gate(0, 1, 2)
     with campaign.start_stemphony("--profile", "slurm", "--jobs", "2") as running:
         wait_for(lambda: len(list(campaign.gates.glob("*.reached.*"))) >= 2, "two jobs", DEADLINE_S)
-        running.process.send_signal(signal.SIGINT)  # to this one process of them all
+        running.process.send_signal(signal.SIGINT)  # to this process only
         outcome = running.end()
     assert outcome.status == 1, outcome.output
     assert outcome.output.count(signal_received(signal.SIGINT)) == 1

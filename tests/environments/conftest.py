@@ -26,14 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def rig_folder() -> Path:
-    """Where install.sh puts things, by its own rule."""
+    """The folder in which install.sh puts its files, by the rule of install.sh."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("STEMPHONY_CONDA_RIG") or cache / "stemphony" / "conda-rig")
 
 
 @dataclass(frozen=True)
 class Rig:
-    """conda, its channels served on the loopback address, and the environment in which it uses them.
+    """conda, with its channels served on the loopback address, and its environment.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = rig_folder()
     if not (folder / "made-of").exists():
         missing(f"no conda to test with in {folder}; {INSTALL} makes it")
-    # Not file://: conda checks no checksum then.
+    # Not file://, because conda checks no checksums of such packages.
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder / "channels")))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     channels = f"http://127.0.0.1:{server.server_port}"
@@ -83,7 +83,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         "default_channels: []\n"
         "channel_priority: strict\n"
         "solver: classic\n"
-        "add_pip_as_python_dependency: false\n"  # or the channel would have to hold pip
+        "add_pip_as_python_dependency: false\n"  # otherwise the channel would need pip
         "notify_outdated_conda: false\n"
         f"pkgs_dirs: [{home / 'pkgs'}]\n"
     )

@@ -1,4 +1,4 @@
-"""A real conda makes what `envs` says, Snakemake runs jobs in it, and nothing from outside reaches those."""
+"""A real conda makes the environments of `envs`, and Snakemake runs jobs there, isolated from other Pythons."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from environments.conftest import Rig
 WITH_CONDA = ("--software-deployment-method", "conda", "--conda-prefix")
 SMALL = changed(TINY, simulation={"name": "small"}, probe={"defoci_nm": [0.0]})
 SMALL_JOBS = frozenset({"p0d000/0000", "p0d000/0001"})
-# A job tells what it sees when it ends.
+# A job prints what it sees at its end.
 TELL = """if __name__ == "__main__":
     import atexit, os, sys
 
@@ -45,13 +45,13 @@ TELL = """if __name__ == "__main__":
 
     atexit.register(tell)
 """
-# What Python would run by itself, if it looked into a folder that it should not look into.
+# Files that Python would run by itself if it searched a folder that it must not search.
 SPY = "import os, sys\nopen(os.environ['LEAKS'] + '/{name}-' + str(os.getpid()), 'w').write(sys.prefix)\n"
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """A simulation whose jobs ran in a conda environment, from the midst of other Pythons."""
+    """A simulation whose jobs ran in a conda environment, started among other Pythons."""
 
     campaign: Campaign
     outcome: Outcome
@@ -126,7 +126,7 @@ def test_a_job_sees_the_environment_and_nothing_else(simulated: Simulated):
 
 
 def test_the_planted_files_run_in_a_python_that_looks_for_them(simulated: Simulated):
-    """The spy in PYTHONPATH told of the controller, so that its silence about jobs means something."""
+    """The spy in PYTHONPATH reports the controller, so its silence about jobs has a meaning."""
     assert str(PROGRAMS.parent) in simulated.leaks
     assert str(simulated.environment) not in simulated.leaks
 
@@ -149,7 +149,7 @@ def test_the_controller_is_recorded_too(simulated: Simulated):
 
 
 def test_numbers_are_those_of_the_pip_environment(simulated: Simulated, tmp_path: Path):
-    """The same packages from the other lock: within rounding, as on any other machine."""
+    """The packages of the other lock give the same numbers within rounding."""
     plain = Campaign.make(simulated.campaign.clone, tmp_path / "plain", SMALL, simulated.campaign.env)
     plain.succeed()
     ours, theirs = arrays(plain.result.merged), arrays(simulated.campaign.result.merged)
@@ -228,7 +228,7 @@ def with_little_environment(folder: Path, version: str = "6.0.3") -> Path:
 
 
 def make_environments(rig: Rig, clone: Path, folder: Path) -> Outcome:
-    """Let Snakemake make what the rules need, and no more."""
+    """Let Snakemake make the environments of the rules, without a job."""
     campaign = Campaign.make(clone, folder, SMALL, rig.env)
     return campaign.snakemake(*WITH_CONDA, folder / "envs", "--conda-create-envs-only")
 

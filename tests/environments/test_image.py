@@ -1,4 +1,4 @@
-"""What an image would have, installed by its own command, runs a simulation by its own entry point."""
+"""The content of an image, installed by the command of the Dockerfile, runs a simulation by its entry point."""
 
 from __future__ import annotations
 

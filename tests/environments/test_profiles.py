@@ -40,7 +40,7 @@ SMALL_JOBS = {"p0d000/0000", "p0d000/0001"}
 
 
 def snakemake_for(profile: str) -> Path:
-    """Snakemake with what a profile needs, or no test."""
+    """Snakemake with the plugin of a profile; otherwise the test is skipped."""
     if profile in OF_EVERYONE:
         return PROGRAMS / "snakemake"
     folder = rig_folder()
@@ -80,7 +80,7 @@ def test_snakemake_accepts_the_profile(profile: str, clone: Path, env: dict[str,
 
 
 def start(campaign: Campaign, records: Path, *targets: str) -> Running:
-    """Snakemake with the profile as it is, but for how often it asks."""
+    """Snakemake with the unchanged profile, except that it asks more often."""
     command = [
         snakemake_for("cluster-generic"), "--snakefile", campaign.clone / "Snakefile",
         "--directory", campaign.directory, "--configfile", campaign.config,
@@ -120,7 +120,7 @@ def test_jobs_go_through_the_submit_command_and_a_killed_one_is_tried_with_twice
 def test_the_variants_of_an_error_budget_go_through_the_submit_command(
     clone: Path, env: dict[str, str], tmp_path: Path
 ):
-    """Their processes read the plan of the budget, and not the one that an earlier run of the simulation left."""
+    """Their processes read the plan of the budget, and not that of an earlier run of the simulation."""
     snakemake_for("cluster-generic")
     records = tmp_path / "records"
     grid_engine.install(records)
@@ -144,7 +144,7 @@ def test_the_variants_of_an_error_budget_go_through_the_submit_command(
 def test_a_job_without_our_environment_follows_the_plan_of_its_own_run(
     clone: Path, env: dict[str, str], tmp_path: Path
 ):
-    """And not that of a run that has begun since."""
+    """The job must not follow the plan of a run that has begun since."""
     snakemake_for("cluster-generic")
     records = tmp_path / "records"
     grid_engine.install(records)
@@ -165,11 +165,11 @@ def test_ctrl_c_deletes_the_jobs_of_the_queue(clone: Path, env: dict[str, str], 
     snakemake_for("cluster-generic")
     records = tmp_path / "records"
     grid_engine.install(records, qstat_s=2.0)
-    # Jobs that take long: none ends by itself before the signal, on a busy machine either.
+    # Long jobs, so that none ends before the signal, even on a busy machine.
     long = changed(SMALL, grating={"gpts": [96, 96], "slice_thickness_angstrom": 0.02}, scan={"points": [40, 40]})
     campaign = Campaign.make(clone, tmp_path / "simulation", long, env)
     with start(campaign, records) as running:
-        # The hardest moment: Snakemake asks for the states of its jobs. It has asked for one and asks for the other.
+        # The hardest moment: Snakemake is asking for the states of its jobs, between the first and the second one.
         asked = lambda: {call[-1] for call in grid_engine.calls(records, "qstat")}  # noqa: E731
         wait_for(lambda: len(asked()) == len(SMALL_JOBS), "questions for the states of all jobs")
         running.signal_all(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Golden jobs, whose numbers must not change unnoticed. Run as `python tests/golden/make.py`, it stores them again."""
+"""Golden jobs, whose numbers must not change. Run as `python tests/golden/make.py`, it stores them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers do not change unnoticed. A change needs a new physics_version, which makes every job run again."""
+"""Numbers change only with a new physics_version, which makes every job run again."""
 
 from __future__ import annotations
 

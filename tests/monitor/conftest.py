@@ -1,4 +1,4 @@
-"""A monitor inside of the test's process, for all that needs no socket; on SQLite and on PostgreSQL."""
+"""A monitor in the process of the test, on SQLite and on PostgreSQL, for tests that need no socket."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class PostgresqlServer:
         self.start()
 
     def _do(self, *arguments: str) -> None:
-        # Not through a pipe, which the server would inherit and hold open.
+        # Not through a pipe: the server would inherit it and keep it open.
         subprocess.run([*self._control, "-w", *arguments], check=True, cwd=self._folder, stdout=subprocess.DEVNULL)
 
 
@@ -126,7 +126,7 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         missing("there is no user postgres, and PostgreSQL does not run as root")
     prefix = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"] if os.geteuid() == 0 else []
     programs = Path(found).parent
-    # Not below pytest's folder, which only its owner may enter.
+    # Not below pytest's folder, because only its owner may enter that.
     folder = Path(tempfile.mkdtemp(prefix="stemphony-postgresql-"))
     try:
         if prefix:
@@ -172,7 +172,7 @@ def postgresql_database(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """What `--db` is given, for each kind of database."""
+    """The value of `--db`, for each kind of database."""
     if request.param == "sqlite":
         return str(tmp_path / "monitor.sqlite")
     return request.getfixturevalue("postgresql_database")

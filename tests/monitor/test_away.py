@@ -1,4 +1,4 @@
-"""A database that goes away or is taken over: what is answered, what the log says; nothing is counted twice."""
+"""A database that stops or that another monitor takes: answers, log lines, and that no event counts twice."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rows_of(database: Database) -> tuple[int, int, int]:
 def test_a_monitor_that_lost_its_database_to_another_monitor_writes_nothing(
     postgresql_server: PostgresqlServer, postgresql_database: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """The restart of PostgreSQL ends the lock of the first; what the second wrote is known to the first afterwards."""
+    """A restart of PostgreSQL ends the lock of the first monitor. Later it knows what the second one wrote."""
     monkeypatch.setattr(writer, "LOOK_S", SELDOM_S)
     story, others = Story(), Story(uid="of the second")
     with Database.open(postgresql_database) as database:
@@ -63,7 +63,7 @@ def test_a_monitor_that_lost_its_database_to_another_monitor_writes_nothing(
             health = first.client.get("/healthz")
             assert health.status_code == 503
             assert health.json["status"] == "another monitor serves the database; this one stores nothing"
-            # Who reads is answered, and the second is not disturbed.
+            # Readers get answers, and the second monitor is not disturbed.
             assert len(first.simulations()) == 2
             second.store([*story.done(0, 3)])
             second.close()
@@ -134,7 +134,7 @@ def test_the_lock_is_taken_again_before_an_event_needs_it(
 def test_the_connection_that_holds_the_lock_is_not_replaced_because_of_its_age(
     postgresql_database: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """In between another monitor could come."""
+    """Between two connections another monitor could take the lock."""
     with Database.open(postgresql_database) as database:
         database.lock()
         before, now = database.writer_connections, time.time
@@ -181,8 +181,8 @@ def require_away(reply: Reply) -> None:
 
 
 def require_polite_while_away(monitor: MonitorProcess, story: Story) -> None:
-    """Whatever is asked is answered by 503, and the log has one line about reading and one about writing."""
-    # A credential is read once a second: what is asked within it is let in, and fails later.
+    """Every request is answered by 503. The log has one line about reading and one about writing."""
+    # Credentials are read once a second, so a request within that second passes the check and fails later.
     for path in (*PAGES, *FOR_PROGRAMS) * 3:
         reply = monitor.get(path, HTML if path in PAGES else {})
         require_away(reply)
@@ -199,7 +199,7 @@ def require_polite_while_away(monitor: MonitorProcess, story: Story) -> None:
     assert "Traceback" not in said
     assert said.count("cannot be read: ") == 1
     assert said.count("Pages and the API answer 503.") == 1
-    # At the first it may have been cut off, at the second not have been reached, and it says which.
+    # The first request may be cut off, and the second may not reach the server; the text says which.
     assert 1 <= said.count("does not take events: ") <= 2
     assert len(said.splitlines()) <= 4
 
@@ -248,7 +248,7 @@ def test_a_database_file_that_is_moved_away_is_reported_and_not_created_again(tm
 def test_another_file_in_the_place_of_the_database_is_not_touched(
     monitor: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The log beside it is that of the other: together they would be damaged."""
+    """The write-ahead log beside it belongs to the other file. Together they would be damaged."""
     monitor.store([Story().start()])
     file = Path(str(monitor.database.url.database))
     shutil.copy(file, tmp_path / "copy")
@@ -289,7 +289,7 @@ def test_an_invalid_query_is_answered_as_an_internal_error(any_monitor: Inside, 
 
 
 def test_a_connection_that_breaks_leaves_no_traceback_of_the_pool(monitor: Inside, caplog: pytest.LogCaptureFixture):
-    """Whoever used it says so, in one line."""
+    """The request that used the connection reports it in one line."""
     server._log_to_stderr()
     connection = monitor.database.reader.raw_connection()
     connection.dbapi_connection.close()

@@ -39,7 +39,7 @@ def test_a_backup_says_how_many_events_it_has(filled: Inside, tmp_path: Path):
 
 
 def test_a_planted_link_is_not_followed(filled: Inside, tmp_path: Path):
-    """Of the name of the backup, of the temporary name of earlier versions, to a file and to nothing."""
+    """Links at the name of the backup and at a temporary name, to a file and to nothing."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / ".copy.partial").symlink_to(victim)
@@ -141,7 +141,7 @@ def test_a_damaged_copy_is_not_kept(monitor: Inside, tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "socket"])
 def test_a_backup_neither_opens_nor_replaces_what_is_not_a_file(filled: Inside, tmp_path: Path, kind: str):
-    """A FIFO that nobody reads would hold the backup for ever."""
+    """A FIFO without a reader would block the backup for ever."""
     place = tmp_path / "place"
     if kind == "fifo":
         os.mkfifo(place)

@@ -141,7 +141,7 @@ def deaf(monitor: MonitorProcess, request: bytes, times: int) -> socket.socket:
 
 
 def test_clients_that_read_no_answer_delay_neither_events_nor_health(large: MonitorProcess):
-    """Each asks for more than 40 MB: sixteen and more of them held all threads."""
+    """Each client asks for more than 40 MB. Sixteen of them would block all threads."""
     request = b"GET /api/simulations/1/pairs HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     connections = [deaf(large, request, 80) for _ in range(40)]
     try:
@@ -156,7 +156,7 @@ def test_clients_that_read_no_answer_delay_neither_events_nor_health(large: Moni
 
 
 def test_answers_larger_than_all_buffers_block_no_thread_of_events_and_health():
-    """Even if an answer were unbounded: the threads of pages alone wait for readers."""
+    """Even with unbounded answers, only the threads of pages wait for readers."""
     body = b"x" * 20_000_000
 
     def application(environment: Any, start_response: Any) -> list[bytes]:
@@ -274,7 +274,7 @@ SLOW_REQUESTS = [
 
 @pytest.mark.parametrize("begin", SLOW_REQUESTS, ids=["header", "body", "nothing"])
 def test_clients_that_complete_no_request_leave_room_for_others(begin: bytes, monkeypatch: pytest.MonkeyPatch):
-    """The attack: as many connections as there are, and each sends one byte from time to time, so none is silent."""
+    """The attack: all connections are in use, and each sends one byte from time to time, so none is silent."""
     monkeypatch.setattr(lanes, "ROOM_AFTER_S", 1.0)
     with small_server(20) as port, contextlib.ExitStack() as opened:
         slow = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(30)]
@@ -358,7 +358,7 @@ def require_prompt_while_locked(monitor: MonitorProcess) -> None:
         thread.join()
     assert health[-1] == 503
     assert {status for status, _ in answers} == {503}
-    # A sender gives up after 5 s. What is above is the machine of the test.
+    # A sender gives up after 5 s; the rest is allowed for the machine of the test.
     assert max(took for _, took in answers) < 7.0
     assert {status for status, _ in pages} <= {200, 503}
 

@@ -1,4 +1,4 @@
-"""A clock that is wrong deletes nothing, and what it noted is corrected when it is right again."""
+"""A wrong clock deletes nothing, and wrong times are corrected when the clock is right again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ YEAR_S = 365 * DAY_S
 
 
 class Run:
-    """A start of a monitor that keeps 30 days, with a clock that is set and one that is not."""
+    """A monitor that keeps 30 days, with a wall clock that the test sets and a steady clock."""
 
     def __init__(self, monitor: Inside, ahead_s: float = 0.0) -> None:
         self.own_s = 0.0
@@ -74,7 +74,7 @@ def test_old_simulations_are_deleted_after_a_day_of_running_even_with_restarts(a
 
 
 def test_a_clock_that_jumps_while_the_monitor_runs_deletes_nothing(any_monitor: Inside):
-    """The attack: months ahead, and for days. What is truly old goes on being deleted by the monitor's own time."""
+    """The attack: the clock is months ahead for days. Truly old data are still deleted, by the monitor's own time."""
     fill(any_monitor)
     run = Run(any_monitor)
     assert run.sweep() == 0
@@ -82,7 +82,7 @@ def test_a_clock_that_jumps_while_the_monitor_runs_deletes_nothing(any_monitor: 
     assert [run.sweep(hours * 3600.0) for hours in (1, 23, 2, 24 * 8)] == [0] * 4
     (said,) = any_monitor.said
     assert said.startswith("the clock jumped ahead by 300.0 days. Until the monitor is started again, it judges")
-    # Back in the past, and right again.
+    # The clock is in the past, and then right again.
     for run.ahead_s in (-300 * DAY_S, 0.0):
         assert run.sweep(DAY_S) == 0
     assert len(any_monitor.simulations()) == 3
@@ -126,7 +126,7 @@ def test_a_simulation_that_continues_loses_its_mark_for_deletion(any_monitor: In
 
 
 def test_arrivals_from_the_future_become_present_when_the_clock_is_right_again(any_monitor: Inside):
-    """Otherwise a dead run would run for a year, and old simulations would stay for one more."""
+    """Otherwise a dead run would count as running for a year, and old simulations would stay one year longer."""
     story = Story()
     any_monitor.ahead_s = YEAR_S
     any_monitor.store([story.start(), *story.done(0, 0)])

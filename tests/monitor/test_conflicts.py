@@ -1,4 +1,4 @@
-"""Attacks of one sender on the simulation of another, and two senders under one id. Nothing is lost or believed."""
+"""Attacks of one sender on the simulation of another, and two senders with one id: no event is lost, none believed."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_an_exact_copy_of_an_event_that_was_sent_ahead_hides_no_event_of_the_own
 
 
 def test_test_events_with_ids_of_other_events_hide_no_event(group: Group):
-    """TEST belongs to no simulation, so no owner was asked: all events of a simulation became conflicts."""
+    """The attack: TEST belongs to no simulation and no owner, and its ids would make all events conflicts."""
     story = Story()
     events = story.whole()
     forged = [{"id": story.uid, "event": "TEST", "event_id": event["event_id"]} for event in events]
@@ -129,7 +129,7 @@ def test_test_events_with_ids_of_other_events_hide_no_event(group: Group):
 
 @pytest.mark.parametrize("name", ["FINISH", "NOTE"])
 def test_a_foreign_event_with_the_id_of_the_start_does_not_keep_the_owner_out(group: Group, name: str):
-    """The start was a conflict, so the simulation belonged to no credential, and events of all counted."""
+    """The attack: if the start were a conflict, the simulation would have no owner, and all events would count."""
     story = Story()
     events = running(story)
     group.post("bob", {**Story(uid=story.uid).hook(name), "event_id": events[0]["event_id"]})
@@ -262,7 +262,7 @@ def test_a_forged_end_from_before_the_start_is_undone_by_the_start(any_monitor: 
 def test_an_operator_can_reject_a_forged_end_of_a_large_simulation(
     any_monitor: Inside, monkeypatch: pytest.MonkeyPatch
 ):
-    """Senders do not wait until so many events are read again, so the end counts until then."""
+    """Senders do not wait until all these events are read again, so the forged end counts until then."""
     monkeypatch.setattr(event_store, "MAX_REBUILT_EVENTS", 3)
     story = Story()
     forged = Story(uid=story.uid, now=story.now - 3600)
@@ -290,7 +290,7 @@ def test_the_forged_start_of_a_later_run_is_undone_by_a_true_run(any_monitor: In
 
 
 def test_an_event_with_a_known_id_and_other_content_is_a_conflict(any_monitor: Inside):
-    """Two copies of a results folder that go on under one id."""
+    """Two copies of a results folder with one id."""
     story = Story()
     copy = Story(uid=story.uid, now=story.now + 100)
     events, others = running(story), running(copy)
@@ -319,7 +319,7 @@ def test_the_error_of_a_job_and_that_of_its_run_are_no_conflict(any_monitor: Ins
 
 @pytest.mark.parametrize("host", ["far away", socket.gethostname()])
 def test_two_copies_of_a_lost_original_by_two_users_are_both_kept_and_shown(group: Group, tmp_path: Path, host: str):
-    """Neither sees the other one, so both keep the id. The ids of their events differ, and both are shown."""
+    """Neither copy sees the other one, so both keep the id. Their event ids differ, and both are shown."""
     made = []
     for name in ("ada", "bob"):
         result = ResultPaths(tmp_path / name)

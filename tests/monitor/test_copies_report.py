@@ -1,4 +1,4 @@
-"""Two copies of one results folder report to one monitor through a proxy of bad habits: 0 lost, 0 doubled."""
+"""Two copies of a results folder report to one monitor through a faulty proxy: no event is lost or stored twice."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def written(result: ResultPaths) -> list[str]:
 
 @pytest.mark.parametrize("seen", [True, False], ids=["copy-beside", "copy-on-another-machine"])
 def test_each_event_of_both_copies_is_stored_once(tmp_path: Path, seen: bool):
-    """The copy beside its original gets an id of its own; one that does not see it keeps the id."""
+    """A copy beside its original gets another id. A copy that does not see its original keeps the id."""
     original, copy = (ResultPaths(tmp_path / name / "results/gan") for name in ("original", "copy"))
     with (
         MonitorProcess(tmp_path, "--rate", "0") as monitor,

@@ -57,7 +57,7 @@ def test_the_demonstration_needs_no_program_beside_the_interpreter(
 
 PLENTY_S = 900
 DETECTORS = 3
-# The simulation of `make run` with fewer probes in a smaller cell: all else is what a user sees.
+# The simulation of `make run` with fewer probes in a smaller cell; the rest is what a user sees.
 SMALLER = """
 import sys
 import yaml
@@ -119,7 +119,7 @@ def test_the_demonstration_runs_to_its_end_and_keeps_showing_the_result(tmp_path
 
 
 def test_ctrl_c_ends_the_simulation_with_its_monitor(tmp_path: Path):
-    """Also when it comes in the middle."""
+    """Also if the signal comes in the middle of the simulation."""
     log = tmp_path / "log"
     quick = tmp_path / "quick.py"
     quick.write_text(

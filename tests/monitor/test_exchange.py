@@ -37,7 +37,7 @@ PATIENCE_S = 10.0
 
 
 class Dripper:
-    """Says something, then a letter every 0.1 s without end, whatever it is told."""
+    """A server that sends a text, then a letter every 0.1 s without end, whatever it receives."""
 
     def __init__(self, *replies: bytes) -> None:
         self._replies = replies
@@ -78,7 +78,7 @@ class Dripper:
 
 @pytest.fixture
 def deaf_port() -> Iterator[int]:
-    """A port whose queue of connections is full: a further one is neither taken nor refused."""
+    """A port whose queue is full: it neither accepts nor refuses a further connection."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
@@ -192,7 +192,7 @@ def test_the_deadline_includes_the_time_of_name_resolution(monkeypatch: pytest.M
 
 
 def test_another_thread_can_end_an_exchange(deaf_port: int):
-    """While it connects, and while it waits for an answer; and one that is cut already does not begin."""
+    """An exchange ends while it connects or waits for an answer. One that was ended before does not begin."""
     with FaultServer("hang") as server:
         for url in (server.url, f"http://127.0.0.1:{deaf_port}/"):
             with Exchange(60.0) as exchange:
@@ -209,7 +209,7 @@ def test_another_thread_can_end_an_exchange(deaf_port: int):
 
 
 def test_a_hanging_resolver_does_not_delay_the_end_of_the_monitor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """It cannot be interrupted: its thread is left behind, and what it was to tell stays due."""
+    """Name resolution cannot be interrupted. Its thread stays behind, and its notification stays due."""
     asked, answer = threading.Event(), threading.Event()
 
     def hang(*_arguments: Any, **_keys: Any) -> Any:
@@ -247,7 +247,7 @@ def due(database: str) -> list[tuple[str, int]]:
 
 
 def test_hanging_targets_delay_no_other_target_and_are_notified_by_the_next_monitor(tmp_path: Path):
-    """A webhook that hangs, one that drips and a mail server that drips, before one that is well."""
+    """A hanging webhook, a slow webhook and a slow mail server come before a working target."""
     file = tmp_path / "notify.yaml"
     with (
         FaultServer("hang", "ok") as hanging,
@@ -269,7 +269,7 @@ def test_hanging_targets_delay_no_other_target_and_are_notified_by_the_next_moni
             assert hanging.wait_for(1)
             assert dripping.wait_for(1)
             wait_for(lambda: mail_server.connections, "the mail server")
-            # Their deadline of 20 s is not over, or this shows nothing.
+            # The deadline of 20 s must not be over, or this shows nothing.
             assert time.monotonic() - begin < 18
             begin = time.monotonic()
             assert monitor.end(signal.SIGTERM) == 0

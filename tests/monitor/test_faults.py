@@ -1,4 +1,4 @@
-"""What a monitor has acknowledged is there, whatever happened to it."""
+"""Faults of machine, disk, database and clients: every acknowledged event is stored."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_sigkill_in_the_middle_of_writes_loses_nothing_that_was_acknowledged(
         for simulation in again.get("/api/simulations").json["simulations"]:
             cells = again.get(f"/api/simulations/{simulation['row']}/pairs").json["pairs"]
             assert simulation["running"] == len(cells)
-        # Senders repeat what was not answered, and the monitor accepts it.
+        # Senders repeat events without an answer, and the monitor accepts them.
         again.store([Story().start()])
 
 
@@ -166,7 +166,7 @@ def test_a_full_disk_is_reported_and_damages_nothing(tmp_path: Path, small_disk:
 
 
 def test_a_database_that_goes_away_comes_back(tmp_path: Path, postgresql: str, postgresql_database: str):
-    """PostgreSQL ends every connection: one request may be told to try again, the next ones are stored."""
+    """PostgreSQL ends every connection. One request may be answered by 503; the next ones are stored."""
     import psycopg
 
     story = Story()
@@ -283,7 +283,7 @@ def test_jobs_that_keep_their_connections_open_block_no_other_client(tmp_path: P
     jobs: list[http.client.HTTPConnection] = []
     try:
         with soft_limit_of_open_files(256):
-            # It begins with few, as under many a shell, and helps itself to more.
+            # The monitor starts with a low limit, as in many shells, and raises it.
             monitor.__enter__()
         with soft_limit_of_open_files(2 * MANY):
             for _ in range(MANY):

@@ -1,4 +1,4 @@
-"""Many notifications at once: few messages, and what failed is not hidden behind the rest."""
+"""Many notifications at once make few messages, and failures come first."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_digest_that_is_not_delivered_is_tried_again(any_database: str):
 
 
 def test_a_digest_alternates_between_senders(any_database: str):
-    """One sender's failures, however many, do not push out those of others."""
+    """Many failures of one sender do not displace those of others."""
     with Database.open(any_database) as database, Notified(database, "failed") as notified:
         flood = read_batch(json.dumps(ended(300, "FAILED", title="flood")).encode(), time.time(), "mallory")
         real = read_batch(json.dumps(ended(2, "FAILED", title="real")).encode(), time.time(), "ada")
@@ -158,7 +158,7 @@ def test_idle_messengers_do_not_query_the_database(any_database: str):
 
 
 def test_silent_simulations_that_are_known_are_not_read_again(any_database: str):
-    """Each search read all silent simulations, and with 10,000 of them an idle monitor used the processor."""
+    """Otherwise an idle monitor with 10,000 silent simulations would use the processor."""
     silent = [Story(title=f"silent {n}") for n in range(40)]
     targets = tuple(Target(f"t{n}", "json", frozenset({"stale"}), url="http://127.0.0.1:1/") for n in range(2))
     with Database.open(any_database) as database:
@@ -196,7 +196,7 @@ def test_silent_simulations_are_not_searched_if_no_target_wants_them(
 
 
 def test_the_results_of_many_notifications_are_written_in_few_statements(any_database: str):
-    """500 ends for 50 targets that are away: a statement for each row kept the senders out for a minute."""
+    """500 ends for 50 absent targets: one statement per row would delay the senders for a minute."""
     targets = tuple(Target(f"t{n}", "json", frozenset({"finished"}), url="http://127.0.0.1:1/") for n in range(3))
     with Database.open(any_database) as database:
         writer = Writer(database, Notifier(TargetSettings(targets), database, lambda text: None).rows)

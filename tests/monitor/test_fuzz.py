@@ -1,4 +1,4 @@
-"""Whatever is sent: no answer of 5xx, and the pages can still be shown."""
+"""Random input: no answer is 5xx, and all pages can still be shown."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ preview = {
     "preview": "AAD/", "preview_detector": "haadf", "preview_width": 1, "preview_low": 0.0, "preview_high": 0.1,
     "preview_width_nm": 0.4, "preview_height_nm": 0.4, "preview_repeats": "xy", "planned_defoci_nm": "-5, 0, 5",
 }  # fmt: skip
-# A good event but for one or two of its keys, so that what is wrong with these is met and nothing else.
+# A good event with one or two random keys, so that only these keys can be wrong.
 nearly = st.tuples(
     plausible.map(lambda event: {**preview, **event}),
     st.dictionaries(st.sampled_from(sorted(RESERVED_KEYS - {"id", "event"})), extreme, min_size=1, max_size=2),
@@ -82,7 +82,7 @@ def finished_in_all(monitor: Inside, row: int) -> int:
 
 
 def shown(monitor: Inside) -> None:
-    """Every page can be made of what is stored, and the sums are those of the pairs."""
+    """Check that every page can be made, and that the sums are those of the pairs."""
     for simulation in monitor.simulations():
         row = simulation["row"]
         for path in ("", "/live", "/events?all=1"):
@@ -207,7 +207,7 @@ def test_the_api_fits_its_openapi_description(description: Any, mode: Generation
             number += 1
             case.call_and_validate(checks=[not_a_server_error, status_code_conformance, response_schema_conformance])
 
-        with contextlib.suppress(Unsatisfiable):  # nothing about /healthz can be wrong
+        with contextlib.suppress(Unsatisfiable):  # no request to /healthz can be wrong
             check()
     assert number > 100
 

@@ -1,4 +1,4 @@
-"""Who is told of what, by real local servers of HTTP and SMTP."""
+"""Which target gets which notification, with real local servers of HTTP and SMTP."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ targets:
 
 
 def test_a_crash_loses_no_notification_and_repeats_none(tmp_path: Path):
-    """The end is stored while the target is away; another monitor on the same database tells it, once."""
+    """The end is stored while the target is away. Another monitor on the same database sends it, once."""
     target = Target("t", "json", frozenset({"finished"}), url="http://127.0.0.1:1/")
     story, told = Story(), []
 
@@ -185,7 +185,7 @@ def test_a_crash_loses_no_notification_and_repeats_none(tmp_path: Path):
 
 
 def test_a_new_target_gets_no_notice_of_an_old_silence(tmp_path: Path):
-    """Three runs without an end: one that is silent since last week, one since an hour, one that has just reported."""
+    """Three runs without an end: one silent for a week, one for an hour, and one that has just reported."""
     told: list[str] = []
 
     def tell(_target: Target, notice: Notice, _exchange: Exchange) -> DeliveryResult:
@@ -207,7 +207,7 @@ def test_a_new_target_gets_no_notice_of_an_old_silence(tmp_path: Path):
 
 
 class Notified:
-    """A monitor's writer and notifier with one target that remembers what it is told."""
+    """A monitor's writer and notifier with one target that keeps what it receives."""
 
     def __init__(
         self, database: Database, *kinds: str, answer: NextStep = NextStep.DONE, check_s: float = CHECK_S
@@ -251,17 +251,17 @@ def original(event: str, second: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("in_one_batch", [True, False])
 def test_each_end_of_each_run_of_stemsalabim_is_notified_once(any_database: str, in_one_batch: bool):
-    """Three starts of one id; all of it comes twice, and an end that comes late once more."""
+    """Three runs with one id. Every event arrives twice, and a late end once more."""
     events = [original(name, 10 * n + m) for n in range(3) for m, name in enumerate(("START_SIMULATION", "FINISH"), 1)]
     with Database.open(any_database) as database, Notified(database, "finished") as notified:
         for part in [events] if in_one_batch else [[event] for event in events]:
             notified.store(*part)
-            # Else the next end may come before the messenger has looked, and replace this one.
+            # Otherwise the next end could replace this one before it is sent.
             notified.settle()
         for event in [*events, original("FINISH", 20)]:
             notified.store(event)
         notified.settle()
-        # Of what is due at the same time for one simulation, the latest is told.
+        # Of several notifications that are due for one simulation, the latest is sent.
         runs = (3,) if in_one_batch else (1, 2, 3)
         assert [(notice.kind, notice.run) for notice in notified.told] == [("finished", run) for run in runs]
 
@@ -286,7 +286,7 @@ def test_a_delayed_notification_describes_the_state_when_the_event_occurred(tmp_
 def test_a_notification_is_sent_after_it_is_on_the_disk(tmp_path: Path):
     """It does not wait for the next search."""
     with Database.open(str(tmp_path / "m.sqlite")) as database, Notified(database, "finished", check_s=600) as notified:
-        # By now the thread waits: it has told the first.
+        # The thread waits now: it has sent the first notification.
         for number in (1, 2, 3):
             notified.store(*Story().whole())
             wait_for(lambda number=number: len(notified.told) == number, "a notification")
@@ -297,7 +297,7 @@ def test_a_run_that_falls_silent_again_is_notified_again_but_not_all_day(any_dat
     now = time.time()
 
     def found(ago_s: float) -> None:
-        """The silences that are told were found so long ago."""
+        """The age of the silences that are notified."""
         with database.writer.begin() as connection:
             connection.execute(schema.NOTIFICATION.update().values(created=now - ago_s))
 

@@ -42,7 +42,7 @@ def campaign(title: str, defoci: int, configurations: int, **more: Any) -> Story
 
 
 def half_way(story: Story, finished: int, failures: int = 0, running: int = 6) -> list[dict[str, Any]]:
-    """A run that has done so many pairs, some of them at the second attempt, with failures and some that run."""
+    """A run with this number of finished pairs, some at the second attempt, with failed and running ones."""
     places = [(d, c) for c in range(story.configurations) for d in range(len(story.defoci))]
     messages = ["OSError: [Errno 28] No space left on device: 'tmp.nc'", "terminated (SIGTERM)", "out of memory"]
     events = [story.start()]
@@ -174,14 +174,14 @@ def test_the_keyboard_reaches_every_cell(browser: Browser, many: MonitorProcess)
         page.keyboard.press("Home")
         page.keyboard.press("ArrowUp")
         expect(detail).to_contain_text("−10 nm, configuration 0")
-        # A row clips what is outside of it, and the mark of the focus is 4 pixels outside of its cell.
+        # A row clips its content, and the mark of the focus lies 4 pixels outside its cell.
         room = page.evaluate(
             "() => { const cell = document.activeElement.getBoundingClientRect();"
             " const row = document.activeElement.closest('[role=row]').getBoundingClientRect();"
             " return [cell.left - row.left, cell.top - row.top, row.right - cell.right, row.bottom - cell.bottom]; }"
         )
         assert min(room) >= 4, room
-        # One stop for the whole grid: the next one is behind it.
+        # The whole grid is one stop of the Tab key; the next stop is behind it.
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.getAttribute('role')") != "gridcell"
 
@@ -191,7 +191,7 @@ def cell_of(page: Page, row: int, configuration: int) -> Locator:
 
 
 def chosen(page: Page) -> Locator:
-    """The one chosen cell. By this, and not by its name, which must be right itself."""
+    """The chosen cell, found by its state and not by its name, because the test checks the name."""
     return page.locator('#grid [aria-selected="true"]')
 
 
@@ -203,7 +203,7 @@ def test_a_defocus_that_starts_keeps_the_chosen_cell_and_the_keyboard_focus(brow
             detail = page.locator("#cell")
             cell_of(page, 0, 1).click()
             expect(detail).to_contain_text("0 nm, configuration 1: running, 40 %")
-            # A row before it, and one after it; the pair itself goes on unseen by any event of a cell.
+            # A row before it and one after it appear; no event concerns the chosen cell itself.
             monitor.store([*story.job(0, 0, 7), *story.job(3, 3, 7), *story.job(2, 1, 40, 70)[-1:]])
             expect(page.get_by_role("rowheader", name="−5 nm")).to_be_visible(timeout=POLL_MS)
             expect(cell_of(page, 1, 1)).to_be_focused()
@@ -212,7 +212,7 @@ def test_a_defocus_that_starts_keeps_the_chosen_cell_and_the_keyboard_focus(brow
             page.keyboard.press("ArrowDown")
             expect(cell_of(page, 2, 1)).to_be_focused()
             expect(detail).to_contain_text("Configuration 1: pending")
-            # In the row of no defocus yet. The one that starts is above it.
+            # The chosen cell is in a row without a defocus yet. The defocus that starts is above it.
             page.keyboard.press("ArrowDown")
             expect(detail).to_have_text("This defocus has not started.")
             monitor.store(story.job(1, 1, 9))
@@ -225,7 +225,7 @@ def test_a_defocus_that_starts_keeps_the_chosen_cell_and_the_keyboard_focus(brow
 
 
 def test_a_defocus_that_starts_does_not_take_the_keyboard_focus(browser: Browser, tmp_path: Path):
-    """A chosen cell stays chosen while the focus is elsewhere; with none chosen, none is."""
+    """A chosen cell stays chosen while the focus is elsewhere. If none is chosen, none gets chosen."""
     story = Story((-5.0, -2.5, 0.0), 4, "Elsewhere")
     with MonitorProcess(tmp_path) as monitor:
         monitor.store([story.start(), *story.job(2, 1, 40)])
@@ -282,7 +282,7 @@ def test_a_failed_cell_shows_its_message_and_the_command(browser: Browser, many:
 
 
 def test_a_command_with_a_missing_name_says_which_name_to_insert(browser: Browser, tmp_path: Path):
-    """Of a program that does not tell the name of the result."""
+    """The command of a program that does not send the name of the result."""
     story = Story(title="Of old", result_name="")
     explained = "NAME is the folder of the result, simulation.name in the config."
     with MonitorProcess(tmp_path) as monitor:
@@ -294,7 +294,7 @@ def test_a_command_with_a_missing_name_says_which_name_to_insert(browser: Browse
             expect(page.locator("#cell")).to_contain_text("stemphony rerun results/NAME --defocus -2.5")
             expect(page.locator("#cell")).to_contain_text(explained)
             assert axe_violations(page) == []
-            # The next run is of a program that does; the page learns it by itself.
+            # The next run comes from a program that sends it; the page updates itself.
             story.run, story.hook_seq, story.result_name = 2, 0, "of_old"
             monitor.store([story.start()])
             expect(page.locator(".failures td code")).to_contain_text("results/of_old", timeout=POLL_MS)
@@ -323,7 +323,7 @@ def test_a_list_that_is_cut_says_so(browser: Browser, tmp_path: Path):
 
 
 def test_failures_of_this_run_and_of_earlier_runs_are_distinguished(browser: Browser, tmp_path: Path):
-    """Two failed; one of them is computed again, so nothing is merged, and the other is still failed."""
+    """Two pairs failed. One is computed again, so nothing is merged; the other is still failed."""
     story = Story((-2.5, 0.0), 4, "Twice")
     with MonitorProcess(tmp_path) as monitor:
         done = [event for d, c in ((0, 0), (0, 2), (1, 0), (1, 2)) for event in story.done(d, c)]
@@ -340,7 +340,7 @@ def test_failures_of_this_run_and_of_earlier_runs_are_distinguished(browser: Bro
             expect(note).to_have_text(
                 f"The run ended without a result: {message}. In this run 0 failed; 1 pair failed in an earlier run."
             )
-            # One that fails again has failed in this run, and one without any event is counted all the same.
+            # A pair that fails again has failed in this run; a pair without any event counts too.
             story.run, story.hook_seq = 3, 0
             failed = story.failed((1, 1), (1, 3), never_ran=1)
             monitor.store([story.start(), *story.job(1, 1, 3, attempt=2, end="out of memory"), failed])
@@ -362,7 +362,7 @@ def count_changes(page: Page, what: str) -> None:
 
 
 def test_an_update_of_a_large_grid_touches_only_what_changed(browser: Browser, tmp_path: Path, pictures: Path):
-    """Of 10,000 cells; how long an update takes is a benchmark's to say."""
+    """The grid has 10,000 cells. A benchmark measures how long an update takes."""
     story = campaign("Large", 50, 200)
     with MonitorProcess(tmp_path) as monitor:
         monitor.store(half_way(story, 420, failures=9))

@@ -1,4 +1,4 @@
-"""What a run tells at its start: its defoci, and what it simulates."""
+"""What a run sends at its start: its defoci, and a description of what it simulates."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_unreadable_list_of_defoci_costs_no_event(monitor: Inside, text: obje
 
 
 def test_a_run_has_no_more_planned_defoci_than_defoci(monitor: Inside):
-    """Otherwise a job of a further defocus would look as if it contradicted the start of the run."""
+    """Otherwise a job of a further defocus would contradict the start of the run."""
     monitor.store([Story((1.0, 2.0)).start(planned_defoci_nm="1, 2, 3, 4")])
     assert rows(monitor) == ["1 nm", "2 nm"]
 

@@ -1,4 +1,4 @@
-"""What is accepted and refused, and how; permission to send and to look; schema, limits, retention, backup."""
+"""The receiver: accepted and refused requests, permissions, schema, limits, retention and backup."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(any_monitor: Inside):
 
 
 def test_a_broken_event_does_not_take_others_with_it(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
-    """One request in a group meets an error that is its own; the others of the group are stored."""
+    """One request of a group has an error of its own. The others of the group are stored."""
     from stemphony.monitor.intake import bookkeeping
 
     real = bookkeeping.update_simulation
@@ -236,7 +236,7 @@ def test_every_answer_has_the_security_headers(monitor: Inside):
 
 
 def test_a_monitor_without_credentials_answers_only_this_machine(monitor: Inside):
-    """A page of another site whose name was made to point here (DNS rebinding) reads nothing."""
+    """A page of another site whose name points to this machine (DNS rebinding) reads nothing."""
     for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example"):
         assert monitor.client.get("/", headers={"Host": host}).status_code == 403
         assert monitor.client.post("/", json=GOOD, headers={"Host": host}).status_code == 403
@@ -246,7 +246,7 @@ def test_a_monitor_without_credentials_answers_only_this_machine(monitor: Inside
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "0:0:0:0:0:0:0:1"])
 def test_a_monitor_answers_at_the_address_of_host(tmp_path: Path, host: str):
-    """The one that the monitor itself prints; other names are refused there as well."""
+    """The monitor prints this address. It refuses other names there too."""
     if ":" in host and not Path("/proc/net/if_inet6").exists():
         pytest.skip("this machine has no IPv6")
     with MonitorProcess(tmp_path, "--host", host) as monitor:
@@ -310,7 +310,7 @@ def test_a_hostile_name_does_not_become_part_of_a_command(any_monitor: Inside, t
 
 
 def test_the_name_of_the_latest_run_becomes_part_of_a_command(any_monitor: Inside):
-    """As its config says it, which may be anything that the schema of the config allows."""
+    """The name is that of the config, so it may be anything that the schema allows."""
     schema = yaml.safe_load((Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml").read_text())
     allowed = schema["properties"]["simulation"]["properties"]["name"]["pattern"]
     assert allowed.startswith(f"^{timeline.RESULT_NAME.pattern}$")
@@ -363,7 +363,7 @@ def test_writers_write_and_readers_read(guarded: tuple[Inside, str, str]):
             assert client.get(path, headers=headers).status_code == get, (headers, path)
     assert client.get("/healthz").status_code == 200
     assert "Basic" in client.get("/").headers["WWW-Authenticate"]
-    # With credentials any name will do: a proxy in front of it has its own.
+    # With credentials any name is accepted, because a proxy in front has a name of its own.
     assert client.get("/", headers={**basic("group", reader), "Host": "monitor.example"}).status_code == 200
 
 
@@ -482,7 +482,7 @@ def test_a_port_or_database_in_use_is_named(tmp_path: Path, capsys: pytest.Captu
         assert Path(f"{running.db}.lock").stat().st_mode & 0o777 == 0o600
         assert main(["monitor", "--port", "0", "--db", running.db]) == 1
         assert "is served by another monitor" in capsys.readouterr().err
-        # Administration goes on beside it.
+        # Commands of administration work beside it.
         assert main(["monitor", "token", "add", "late", "--role", "reader", "--db", running.db]) == 0
 
 
@@ -640,7 +640,7 @@ def test_a_database_of_a_later_version_is_left_alone(
 
 
 def test_a_commit_of_sqlite_is_on_the_disk_before_it_is_acknowledged(monitor: Inside):
-    """What `kill -9` cannot show: without these a power cut takes what was acknowledged."""
+    """Without these settings a power cut loses acknowledged events. `kill -9` cannot show this."""
     for engine in (monitor.database.writer, monitor.database.reader):
         with engine.connect() as connection:
             asked = {
@@ -764,7 +764,7 @@ def test_old_simulations_are_deleted_completely_and_new_ones_stay(any_monitor: I
     with any_monitor.database.reader.begin() as connection:
         for table in (schema.EVENT, schema.PAIR, schema.DEFOCUS, schema.PARAMETER):
             assert {row.simulation for row in connection.execute(table.select())} <= {2}
-    # What the writer remembers of it went too: it can begin again.
+    # The writer forgets it too, so it can begin again.
     any_monitor.store(Story(uid="old").whole())
     assert {entry["id"]: entry["finished"] for entry in any_monitor.simulations()} == {"new": 12, "old": 12}
 

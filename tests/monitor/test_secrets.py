@@ -1,4 +1,4 @@
-"""Secrets are neither stored nor shown, and trouble of a user's machine is said without a traceback."""
+"""Secrets are neither stored nor shown, and problems of the machine give messages without a traceback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = ("password", "auth_pass", "dbPass", "api_key", "token", "Authorization",
 
 
 def everything(monitor: Inside) -> str:
-    """All that is stored and all that is shown."""
+    """Everything that the monitor stores and shows, as one text."""
     shown = [
         monitor.client.get(path).text
         for path in ("/", "/live", "/simulations/1", "/simulations/1/live", "/simulations/1/events", "/api/simulations",
@@ -75,7 +75,7 @@ def test_secrets_planted_anywhere_below_a_secret_name_are_hidden(where: list[str
     try:
         event = read_event(body, 1e9)
     except Refused:
-        # An event that is nested too deep. Nothing of it is stored.
+        # An event that is nested too deeply. No part of it is stored.
         return
     assert SECRET not in event.body
     assert SECRET not in json.dumps(event.parameters)

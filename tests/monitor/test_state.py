@@ -1,4 +1,4 @@
-"""What a simulation's events come to, in whatever order they arrive."""
+"""The state of a simulation from its events, in any order of arrival."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_progress_counts_finished_configurations_and_parts_of_running_ones(monit
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_order_of_arrival_changes_nothing(monitor: Inside, seed: int):
-    """Two runs with failures and a retry; every batch shuffled, some events twice."""
+    """Two runs with failures and a retry. Every batch is shuffled, and some events come twice."""
     story = Story(now=time.time() - 1000)
     events = [story.start(), *story.done(0, 0, step_s=1), *story.job(0, 1, 0, 40, end="OSError: disk full", step_s=1)]
     events += [*story.done(0, 1, attempt=2, step_s=1), *story.job(1, 0, 0, 10, end="killed", step_s=1)]
@@ -120,7 +120,7 @@ def test_pairs_of_earlier_runs_count_unless_this_run_computes_them_again(monitor
     assert (again["finished"], again["progress"]) == (0, pytest.approx(0.5 / 12))
     monitor.store(story.job(0, 0, 0, 50, 100, attempt=2, end="finish")[-2:])
     assert (monitor.simulation["finished"], monitor.simulation["progress"]) == (1, pytest.approx(1 / 12))
-    # Of a rerun of two pairs the other ten are done.
+    # In a rerun of two pairs, the other ten are done.
     story.run, story.hook_seq, story.now = 3, 0, time.time() - 500
     monitor.store([story.start(num_jobs=2), *story.done(0, 1, attempt=2)])
     some = monitor.simulation
@@ -139,7 +139,7 @@ def test_other_defoci_under_the_same_id_do_not_count_twice(monitor: Inside):
 
 
 def test_progress_from_a_checkpoint_counts_as_done_and_not_as_speed(monitor: Inside):
-    """Jobs of 1000 s, eight side by side, which go on at 90 %: the rate is that of what was done since."""
+    """Eight jobs of 1000 s go on at 90 %. The rate counts only what was done since."""
     story = Story((0.0,), 100, now=time.time() - 60)
     began = story.now
     monitor.store([story.start(num_jobs=100)])
@@ -155,7 +155,7 @@ def test_progress_from_a_checkpoint_counts_as_done_and_not_as_speed(monitor: Ins
     assert simulation["rate_per_s"] == pytest.approx(8 / 1000, rel=0.05)
     left = (100 - 8 * 0.96) / 0.008
     assert simulation["earliest_end_s"] < left < simulation["latest_end_s"]
-    # An attempt that fails takes along what it began with.
+    # A failed attempt also loses the progress that it began with.
     monitor.store([*story.job(0, 0, 90, 96, end="killed")[-1:], *story.job(0, 0, 50, 60, attempt=2)])
     assert monitor.simulation["progress"] == pytest.approx((7 * 0.96 + 0.6) / 100)
     assert monitor.simulation["rate_per_s"] == pytest.approx((7 * 0.06 + 0.1) / 60, rel=0.3)
@@ -174,7 +174,7 @@ def test_a_failed_run_names_its_pairs_even_if_their_own_error_is_lost(monitor: I
 
 
 def test_an_inserted_defocus_does_not_move_the_others(monitor: Inside):
-    """Pairs are known by the defocus' value: its index is another in the next run."""
+    """Pairs are identified by the value of the defocus, because its index changes in the next run."""
     story = Story(defoci=(0.0, 5.0), configurations=1)
     monitor.store(story.whole())
     story.defoci, story.run, story.hook_seq = (0.0, 2.5, 5.0), 2, 0
@@ -264,7 +264,7 @@ def original_run(second: int, *configurations: int) -> list[dict[str, Any]]:
 
 
 def test_each_start_of_stemsalabim_is_a_run(monitor: Inside):
-    """It computes everything, each time. The second dies without an end; of the third an event is lost."""
+    """Each run computes everything. The second dies without an end, and the third loses an event."""
 
     def shown(*names: str) -> tuple[Any, ...]:
         return tuple(monitor.simulation[name] for name in names)
@@ -274,7 +274,7 @@ def test_each_start_of_stemsalabim_is_a_run(monitor: Inside):
     monitor.store(original_run(100, 0)[:3])
     assert shown("run", "state", "finished", "running", "progress") == (2, "running", 0, 1, 0.25)
     with monitor.database.reader.begin() as connection:
-        # The rate is of what this run computes, not of what was there and is computed again.
+        # The rate counts what this run computes, not earlier results that it computes again.
         assert connection.execute(select(schema.SIMULATION.c.run_work)).scalar() == 0.5
     monitor.store(original_run(200, 0)[:1])
     assert shown("run", "state", "finished", "running", "progress") == (3, "running", 0, 0, 0.0)
@@ -290,7 +290,7 @@ def test_each_start_of_stemsalabim_is_a_run(monitor: Inside):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_order_of_arrival_of_stemsalabims_events_decides_nothing(monitor: Inside, seed: int):
-    """Two starts and their ends in any order: the second has finished, and its configuration is the latest."""
+    """Two starts and their ends arrive in any order. The second run has finished, with the latest configuration."""
     events = [*original_run(0, 0), original("FINISH", 20), *original_run(100, 1), original("FINISH", 120)]
     random.Random(seed).shuffle(events)
     for event in events:
@@ -303,7 +303,7 @@ def test_a_late_end_from_stemsalabim_does_not_end_the_next_run(monitor: Inside):
     monitor.store([*original_run(0, 0), *original_run(100, 1)])
     monitor.store([original("FINISH", 20)])
     assert monitor.simulation["state"] == "running"
-    # Its own does, and an end whose start was lost as well.
+    # Its own end does, and so does an end whose start was lost.
     for second in (120, 220):
         monitor.store([original("FINISH", second)])
         assert monitor.simulation["state"] == "finished"
@@ -355,7 +355,7 @@ def simulated(rng: random.Random, jobs: int, processors: int, seconds: float) ->
 
 @pytest.mark.parametrize(("jobs", "processors"), [(60, 4), (24, 8), (300, 40), (8, 1)])
 def test_the_estimated_range_of_the_end_contains_the_end(jobs: int, processors: int):
-    """Of 20 campaigns, asked at each tenth between 10 and 90 %: right nine times in ten, and no wide guess."""
+    """20 campaigns are asked at each tenth from 10 to 90 %. The range is right in 90 % and not too wide."""
     hits = asked = 0
     widths = []
     for seed in range(20):

@@ -1,4 +1,4 @@
-"""Which sites hold an atom: probabilities, exclusion, vacancies, and independence of everything but the seed."""
+"""Sites that hold an atom: probabilities, exclusion, vacancies, and dependence on the seed alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that others have published or computed independently."""
+"""Numbers from publications, or computed independently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Error budgets: they find what hand-set slices and grids do wrong, and leave what is right alone."""
+"""Error budgets find the errors of wrong slices and grids, and find none in good ones."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def demo(tmp_path_factory) -> Budget:
 
 @pytest.mark.slow
 def test_each_numerical_choice_of_the_demo_is_good_to_half_a_per_cent(demo: Budget):
-    """All but the size of the cell, which is stated apart."""
+    """All choices except the size of the cell, which is stated separately."""
     for term in ("slices", "sampling", "potential", "precision"):
         for detector in demo.detectors:
             assert image(demo, term, detector) < 0.005, (term, detector)

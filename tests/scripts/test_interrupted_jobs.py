@@ -1,4 +1,4 @@
-"""Jobs that are killed, stopped, out of time or out of disk, and started twice: real processes, equal arrays."""
+"""Jobs that are killed, stopped, out of time, out of disk or started twice, as real processes, give equal arrays."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def runtime(file: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -> dict[str, dict[str, bytes]]:
-    """The arrays of jobs that ran without a stop and kept nothing."""
+    """The arrays of jobs that ran without a stop and without checkpoints."""
     found = {}
     for algorithm in ("multislice", "probe_basis"):
         job = Job(tmp_path_factory.mktemp(algorithm), env, algorithm=algorithm)
@@ -62,7 +62,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -
 
 
 def finish(job: Job, expected: dict[str, bytes], resumed: bool = True, **env: str) -> str:
-    """Run a job to its good end: the arrays are the expected ones, and nothing is left over."""
+    """Run a job to its end, and check that its arrays are the expected ones and that no file is left over."""
     status, log = job.run(**env)
     assert status == 0, log
     assert (RESUMED in log) == resumed, log
@@ -144,10 +144,10 @@ def test_a_job_that_fails_by_itself_keeps_its_checkpoint(job, undisturbed):
 
 @pytest.mark.failure("time limit")
 def test_a_job_ends_before_its_time_limit_and_the_next_attempt_goes_on(job, undisturbed):
-    # Of a hundred minutes one is kept back.
+    # The job keeps back one of a hundred minutes.
     limit = {"STEMPHONY_RUNTIME_MIN": "100", "STEMPHONY_CHECKPOINT_S": "1000"}
     with job.start(**limit, STEMPHONY_JOB_BEGAN=str(time.monotonic() - 1e6)) as started:
-        # A moment of another machine's clock means nothing: the job has all of its time.
+        # A time from another machine's clock has no meaning, so the job has all of its time.
         assert started.end()[0] == 0
     job.output.unlink()
     status, log = job.run(**limit, STEMPHONY_JOB_BEGAN=str(time.monotonic() - 5945.0))
@@ -228,7 +228,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, leave: int = 0) -> Path:
-    """A file that takes all the space of a file system but so many bytes."""
+    """Fill a file system except for this number of bytes."""
     file = folder / "filler"
     with file.open("wb", buffering=0) as stream, suppress(OSError):
         while stream.write(bytes(4096)):
@@ -355,7 +355,7 @@ def test_a_waiting_job_ends_before_its_time_is_over(job):
 
 
 def test_a_job_takes_an_intact_result_that_another_run_put_aside(job, undisturbed):
-    """As when Snakemake, restarted, deletes what a job of the killed one has finished meanwhile."""
+    """A restarted Snakemake may delete the result of a job of the killed one; the test does the same."""
     finish(job, undisturbed["multislice"], resumed=False)
     aside = job.result.aside("p0d000", 0)
     checkpoints.put_aside(job.output, aside)

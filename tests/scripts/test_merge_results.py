@@ -1,4 +1,4 @@
-"""The script of rule merge_results: from job files to stem.nc, with where it all came from."""
+"""The script of rule merge_results: it makes stem.nc from job files, with their origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The script of rule run_multislice: one job from params and specimen to its file, loading nothing it need not."""
+"""The script of rule run_multislice: one job from params and specimen to its file, with few imports."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_plan_of_another_run_changes_no_numbers(job, algorithm: str, independe
 
 @pytest.mark.parametrize("algorithm", ["multislice", "probe_basis"])
 def test_a_job_run_twice_or_with_more_threads_gives_the_same_arrays(tmp_path, algorithm: str):
-    """Of every kind of signal, with ions; a rerun replaces a file by such a second one."""
+    """The job has every kind of signal, and ions. A rerun replaces a file by such a second one."""
     plain = srtio3((2, 2, 2))
     charge = np.array([{"Sr": 2, "Ti": 4, "O": -2}[symbol] for symbol in plain.symbols])
     values = {"d": np.array([[0.0, 0.2], [60.0, 0.9]])}

@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright; what a page says on its console is remembered."""
+"""Debian's Chromium, driven by Playwright. Messages on the console of a page are kept."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """A page in a context of its own, which must have nothing to complain about."""
+    """A page in a context of its own. A message on its console fails the test."""
     options = {"viewport": {"width": 1400, "height": 900}, "locale": "en-GB", "timezone_id": "Europe/Berlin", **options}
     context = browser.new_context(**options)
     page = context.new_page()
@@ -56,7 +56,7 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
 
 
 def axe_violations(page: Page) -> list[str]:
-    """What axe-core finds wrong: rule, and the elements."""
+    """Violations that axe-core finds: the rule and the elements."""
     found = Axe().run(page).response["violations"]
     return [f"{entry['id']}: {[node['html'][:120] for node in entry['nodes'][:3]]}" for entry in found]
 

@@ -82,7 +82,7 @@ def edit(file: Path, pattern: str, replacement: str) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a process ended and all that it printed, stdout and stderr together."""
+    """Exit status of a process, and all that it printed to stdout and stderr."""
 
     status: int
     output: str
@@ -162,7 +162,7 @@ class Campaign:
         return campaign
 
     def copy(self, folder: Path) -> Campaign:
-        """Copy config, results and Snakemake's memory, with their times. The copy is the simulation, as if moved."""
+        """Copy config, results and Snakemake's records, with their times. The copy counts as the moved simulation."""
         moved = self.copy_as_users_do(folder)
         members = moved.directory.glob("results/*/*/simulation.json")  # of a sweep
         for identity in (*moved.directory.glob("results/*/simulation.json"), *members):
@@ -178,7 +178,7 @@ class Campaign:
         return moved
 
     def copy_as_users_do(self, folder: Path) -> Campaign:
-        """Copy everything and change nothing: for the next run, the original is still there."""
+        """Copy everything unchanged, so that the next run sees the original beside the copy."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return replace(self, folder=folder, env=_with_records_in(folder, self.env))
 
@@ -224,7 +224,7 @@ class Campaign:
         return [*places, "--cores", str(cores)]
 
     def snakemake(self, *arguments: str | Path, cores: int = 2, prefix: Iterable[str] = ()) -> Outcome:
-        """Run Snakemake to its end, whatever that is."""
+        """Run Snakemake to its end, with any exit status."""
         if not prefix:
             return self.forked(*arguments, cores=cores)
         with self.start(*arguments, cores=cores, prefix=prefix) as running:
@@ -255,7 +255,7 @@ class Campaign:
         return ["run", self.config, "--directory", self.directory, "--cores", "2"]
 
     def start_stemphony(self, *arguments: str) -> Running:
-        """Start `stemphony run`; its code is the clone's."""
+        """Start `stemphony run` with the code of the clone."""
         words = [sys.executable, "-m", "stemphony", *self._run, *arguments]
         return Running(words, self.folder / "stemphony.out", self.env, cwd=self.scripts)
 
@@ -264,7 +264,7 @@ class Campaign:
         return self.command(*self._run, *arguments)
 
     def command(self, *words: str | Path) -> Outcome:
-        """Run a command of `stemphony` to its end, in a fork; its code is the clone's."""
+        """Run a command of `stemphony` to its end, in a fork, with the code of the clone."""
         log = self.folder / "command.out"
         status = forks.run(["-m", "stemphony", *words], self.env, self.scripts, log, DEADLINE_S)
         return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
@@ -304,12 +304,12 @@ def _with_records_in(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def clean_environment(cache: Path, *foreign: str) -> dict[str, str]:
-    """Environment of all processes of a test: one thread per library, caches in a folder, nothing foreign."""
+    """Environment of all processes of a test: one thread per library, caches in a folder, no setting of the user."""
     prefixes = ("STEMPHONY_", "SNAKEMAKE", "PYTEST", "PYTHONPATH", "PYTHONSAFEPATH", "XDG_", *foreign)
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(prefixes)},
         "OMP_NUM_THREADS": "1",
-        # A process that a run leaves behind would outlive its test; `tests/workflow/test_left_behind.py` wants it.
+        # A process that a run leaves behind would outlive its test. test_left_behind.py tests such processes.
         "STEMPHONY_COURIER_S": "0",
         "STEMPHONY_CACHE_DIR": str(cache / "plans"),
         "XDG_CACHE_HOME": str(cache),
@@ -319,7 +319,7 @@ def clean_environment(cache: Path, *foreign: str) -> dict[str, str]:
 
 @contextmanager
 def heeding_hangup() -> Iterator[None]:
-    """What is started here heeds SIGHUP, also where `nohup` has the tests, and all they start, ignore it."""
+    """Processes that are started within react to SIGHUP, even if `nohup` made the tests ignore it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         yield
@@ -349,7 +349,7 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_arrays(file: Path, expected: Mapping[str, np.ndarray]) -> None:
-    """Every signal of a result file is the expected one, bit by bit."""
+    """Check that every signal of a result file is the expected one, bit by bit."""
     found = arrays(file)
     assert found.keys() == expected.keys()
     different = [name for name, values in found.items() if not np.array_equal(values, expected[name])]
@@ -357,7 +357,7 @@ def assert_same_arrays(file: Path, expected: Mapping[str, np.ndarray]) -> None:
 
 
 def contents(file: Path) -> dict[str, bytes]:
-    """Every variable of a result, but of the group `runtime`, as bytes."""
+    """Every variable of a result as bytes, except those of the group `runtime`."""
     found: dict[str, bytes] = {}
 
     def collect(group: netCDF4.Dataset, path: str) -> None:

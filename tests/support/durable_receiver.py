@@ -1,4 +1,4 @@
-"""The least that a receiver of our own does: each event once, on disk before the answer, one by one and in batches.
+"""A minimal receiver: it stores each event once, before it answers, single or in batches.
 
     python -m support.durable_receiver PORT FILE
 
@@ -26,7 +26,7 @@ class Store:
         self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def add(self, events: list[dict[str, Any]]) -> int:
-        """Store what is new; returns how many that were."""
+        """Store the new events, and return their number."""
         with self._lock:
             new = {event["event_id"]: event for event in events if event["event_id"] not in self._known}
             os.write(self._descriptor, "".join(json.dumps(event) + "\n" for event in new.values()).encode())

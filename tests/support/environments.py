@@ -1,4 +1,4 @@
-"""What the files in `envs` say: names and versions, in one spelling for conda's and pip's."""
+"""Names and versions in the files of `envs`, in one spelling for conda and pip."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def of_pin_file(file: Path) -> dict[str, str]:
 
 
 def missing_from(pins: dict[str, str], found: dict[str, str]) -> dict[str, str]:
-    """Pins that `found` does not have at their version; `python =3.12` is met by 3.12.13."""
+    """Pins that `found` lacks or has at another version; 3.12.13 fits `python =3.12`."""
     return {
         name: version
         for name, version in pins.items()

@@ -227,14 +227,14 @@ def start(code: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Return what a process prints; raises if the process fails."""
+    """Return what a process prints. It raises an error if the process fails."""
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out.strip()
 
 
 def race(imports: str, action: str, number: int, folder: Path) -> list[str]:
-    """Return what `number` processes print that do the same at the same moment."""
+    """Start `number` equal processes at the same moment, and return what they print."""
     code = f"""
 import pathlib, os, time
 {imports}

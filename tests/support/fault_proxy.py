@@ -1,4 +1,4 @@
-"""A proxy of bad habits between senders and a receiver that works."""
+"""A faulty proxy between senders and a working receiver."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class FaultProxy:
             if not self.faulty:
                 return "pass"
             if not self._coming:
-                # Drawn one by one, a rare fault would not come at all with many a seed.
+                # If each fault were drawn independently, a rare one would not occur with some seeds.
                 self._coming = self._random.sample(self._round, len(self._round))
             fault = self._coming.pop()
             self.met[fault] += 1

@@ -1,4 +1,4 @@
-"""The process behind `support.forks`: it imports the packages once, and forks for each program.
+"""The process behind `support.forks`. It imports the packages once and forks for each program.
 
     python fork_server.py DOOR PROGRAMS
 
@@ -29,7 +29,7 @@ from typing import Any
 
 import fork_client
 
-# Packages of others that runs, scripts and commands import; Snakemake's own submodules come with them.
+# Third-party packages that runs, scripts and commands import; Snakemake imports its submodules by itself.
 PACKAGES = (
     "snakemake.cli", "snakemake.api", "snakemake.scheduling.job_scheduler", "multiprocessing.pool", "requests",
     "snakemake_interface_executor_plugins.registry", "concurrent.futures.process", "jsonschema", "gemmi", "psutil",
@@ -76,7 +76,7 @@ class Server:
             first, rights, *_ = client.recvmsg(8, socket.CMSG_SPACE(3 * array.array("i").itemsize))
             streams = array.array("i", rights[0][2])
             words, env, folder = json.loads(client.makefile("rb").read(int.from_bytes(first, "big")))
-        except (OSError, ValueError, IndexError):  # it was killed before it had said what it wants
+        except (OSError, ValueError, IndexError):  # the client was killed before it sent its request
             client.close()
             return
         child = os.fork()
@@ -131,7 +131,7 @@ def become(streams: Sequence[int], env: Mapping[str, str], folder: str) -> None:
 
 
 def program_of(words: Sequence[str]) -> Callable[[], object]:
-    """What runs `snakemake …`, `python -m stemphony …` or a script, as the last words of a command line."""
+    """Return the function that runs `snakemake …`, `python -m stemphony …` or a script."""
     if words[0] == "snakemake":
         return lambda: snakemake(words[1:])
     if words[:2] == ["-m", "stemphony"]:
@@ -176,7 +176,7 @@ def run(words: Any, *arguments: Any, **options: Any) -> subprocess.CompletedProc
 
 
 class Popen(subprocess.Popen):  # type: ignore[type-arg]
-    """Starts processes as always, but the Snakemake of `stemphony run` in a fork of this one."""
+    """Start processes as usual, except the Snakemake of `stemphony run`, which is a fork of this process."""
 
     def __new__(cls, command: Any, *arguments: Any, **options: Any) -> Any:
         is_run = options.keys() == {"stdout", "stderr", "env"} and command[0] == str(PROGRAMS / "snakemake")
@@ -184,7 +184,7 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
 
 
 class Forked:
-    """What `stemphony run` uses of a process."""
+    """The part of a process that `stemphony run` uses."""
 
     def __init__(self, words: Sequence[str], stdout: Any, stderr: int, env: Mapping[str, str]) -> None:
         assert stderr == subprocess.STDOUT
@@ -235,7 +235,7 @@ if __name__ == "__main__":
         __import__(package)
     server = Server(DOOR)
     gc.collect()
-    gc.freeze()  # or the first collection of each fork would copy all pages
+    gc.freeze()  # otherwise the first collection of each fork would copy all pages
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     server.serve()

@@ -2,7 +2,7 @@
 
 With `-V` a job has the environment of `qsub`, without it next to none.
 
-They show that Snakemake and the profile ask in a way that such commands can answer. They say nothing of a cluster.
+They show that such commands understand Snakemake and the profile. They do not replace a test on a cluster.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def install(folder: Path, kills: int = 0, qstat_s: float = 0.0) -> Path:
     Parameters
     ----------
     kills : int
-        So many jobs are killed before they do anything.
+        Number of jobs that are killed before they do anything.
     qstat_s : float
         Time until `qstat` answers [s].
     """

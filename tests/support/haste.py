@@ -1,4 +1,4 @@
-"""Shorter waits for tests that meet many faults: what the sender does is the same, in seconds instead of minutes."""
+"""Shorter waits for tests with many faults. The sender does the same, in seconds instead of minutes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ HASTE: Final = Limits(
     retry_after_cap_s=0.2,
     backoff_base_s=0.05,
     backoff_cap_s=0.2,
-    # In batches of a hundred a dozen requests would carry all.
+    # With batches of a hundred, a dozen requests would carry all events.
     batch_events=FEWEST_FOR_A_BATCH,
 )

@@ -1,6 +1,6 @@
 """Python files with the names of common modules: each leaves a trace where it is imported, and ends the process.
 
-And files of settings that would let matplotlib and other programs fail.
+The folder also gets files of settings with which matplotlib and other programs fail.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One job as the rule starts it, in a process that can be stopped, and what it leaves."""
+"""One job as the rule starts it, in a process that a test can stop, and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.specimens import srtio3
 
 SCRIPT = SCRIPTS / "run_multislice.py"
 DEADLINE_S = 300
-# A second or two of waves, so that it can be hit by a signal.
+# The waves take a second or two, so that a signal can hit the job.
 SLOW: dict[str, dict[str, Any]] = {
     "simulation": {"name": "slow"},
     "specimen": {"file": "slow.cif"},
@@ -93,7 +93,7 @@ class Job:
         return 0.0
 
     def leftovers(self) -> list[str]:
-        """Files that no attempt that has ended should leave."""
+        """Files that an ended attempt must not leave."""
         folders = (self.result.checkpoints_folder, self.output.parent, self.result.waves_folder)
         found = [file.name for folder in folders for file in folder.rglob("*") if file.is_file()]
         return [name for name in found if not name.endswith((".nc", ".sha256", ".npz"))]

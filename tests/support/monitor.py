@@ -1,4 +1,4 @@
-"""A monitor in a process of its own, and simulations that exist as events alone."""
+"""A monitor in a process of its own, and simulations that consist only of events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PLENTY_S = 60.0
 
 
 def missing(what: str) -> NoReturn:
-    """Skip a test that this machine cannot run, or fail it where it must be able to."""
+    """Skip a test that this machine cannot run; fail it if STEMPHONY_REQUIRE_ALL is set."""
     if REQUIRE_ALL:
         pytest.fail(f"{what}, and STEMPHONY_REQUIRE_ALL is set")
     pytest.skip(what)
@@ -118,7 +118,7 @@ class Story:
         return self.job(defocus, configuration, 0, 50, 100, attempt=attempt, end="finish", step_s=step_s)
 
     def whole(self) -> list[dict[str, Any]]:
-        """A run in which everything goes well."""
+        """Events of a run without a failure."""
         jobs = [self.done(d, c) for d in range(len(self.defoci)) for c in range(self.configurations)]
         return [self.start(), *(event for job in jobs for event in job), self.finish()]
 
@@ -189,7 +189,7 @@ class MonitorProcess:
         return self._ask(path, body, {"Content-Type": "application/json", **(headers or {})})
 
     def store(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Store events in batches, and see that it worked."""
+        """Store events in batches, and check that the monitor stored them."""
         listed = list(events)
         for start in range(0, len(listed), 1000):
             reply = self.post("/events/batch", listed[start : start + 1000])

@@ -1,6 +1,6 @@
 """Executes a page of the documentation: writes its files, runs its commands, and compares what they print.
 
-The kind of a fenced block says what becomes of it:
+The kind of a fenced block decides what is done with it:
 
 - ```` ```yaml NAME ```` (any language with a name): the text is written into the file NAME;
 - ```` ```sh ````: each line is run, in the order of the page;
@@ -55,7 +55,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def masked(line: str) -> str:
-    """A line without its numbers and the width of its gaps, which differ at a small size."""
+    """A line without its numbers and widths of gaps, which differ at a small size."""
     return " ".join(NUMBER.sub("#", line).split())
 
 
@@ -87,7 +87,7 @@ class Executed:
         self.directory = self.folder
 
     def execute(self) -> None:
-        """Do all that the page says. The first thing that fails is an AssertionError."""
+        """Execute the page. The first failure raises AssertionError."""
         try:
             self._execute()
         finally:
@@ -135,7 +135,7 @@ class Executed:
             self.process(words)
 
     def stemphony(self, words: list[str]) -> None:
-        """Run a command of Stemphony: in this process, where the process is not what the command is about."""
+        """Run a command of Stemphony; in this process, unless the command needs one of its own."""
         if words[0] in OWN_PROCESS:
             self.process([str(PROGRAMS / "stemphony"), *words])
             return
@@ -155,7 +155,7 @@ class Executed:
         self.process([str(found[0]) if found else sys.executable, "-W", "ignore", "-c", text])
 
     def start(self, words: list[str]) -> None:
-        """Start a server that says its address when it listens; it ends with the page."""
+        """Start a server, which prints its address when it listens. It ends with the page."""
         log = self.folder / "background.log"
         with log.open("wb") as stream:
             self.background.append(
@@ -178,7 +178,7 @@ class Executed:
         assert done.returncode == 0, f"{self.page.name}: {shlex.join(words)}: {done.stdout[-4000:]}"
 
     def compare(self, text: str) -> None:
-        """Each line that the page shows was printed before, but for its numbers."""
+        """Check that each line of the page was printed before, apart from its numbers."""
         said = {masked(line) for line in self.printed.splitlines()}
         missing = [line for line in text.splitlines() if line.strip(" .…") and masked(line) not in said]
         assert not missing, f"{self.page.name} shows {missing}; the commands printed:\n{self.printed}"

@@ -1,4 +1,4 @@
-"""Receivers of our own kind in processes of their own, and what they have stored."""
+"""Receivers that know batches, each in a process of its own, and what they have stored."""
 
 from __future__ import annotations
 

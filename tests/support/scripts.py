@@ -12,7 +12,7 @@ from stemphony.orchestration.script import USER_ERROR, run
 
 
 def refusal(main: Callable[[list[str]], None], *arguments: str) -> str:
-    """What a script prints when it refuses its input. A traceback, or another exit code, fails the test."""
+    """Return what a script prints when it refuses its input. A traceback or another exit status fails the test."""
     errors = io.StringIO()
     with (
         patch.object(sys, "argv", ["script", *arguments]),

@@ -1,4 +1,4 @@
-"""What the processes of one test session share: the first one that needs a thing makes it, the others load it."""
+"""Things that the processes of a test session share: the first process makes a thing, the others load it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Made]) -> Made:
-    """What `make` returns, made by one process of the session; it must survive pickling.
+    """Return what `make` returns, made by one process of the session. It must survive pickling.
 
     Parameters
     ----------

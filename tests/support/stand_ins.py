@@ -20,9 +20,9 @@ def install(folder: Path, system: str, program: str, commands: Sequence[str]) ->
     Parameters
     ----------
     folder : Path
-        Where their records go; `program` has a field of this name for it.
+        Folder of their records; `program` has a field of this name for it.
     program : str
-        What they do; its first argument is the name it was called by.
+        Text of the program. Its first argument is the name of the called command.
     """
     programs = folder / "bin"
     programs.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Receivers of status reports: the one that STEMsalabim's documentation prints, and one of bad habits."""
+"""Receivers of status reports: the one of STEMsalabim's documentation, and a faulty one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Received:
 
 
 class EchoServer:
-    """The receiver of the original's documentation, its handler unchanged, that remembers what it gets."""
+    """The receiver of STEMsalabim's documentation, with an unchanged handler; it keeps what it gets."""
 
     def __init__(self, port: int = 0) -> None:
         self.received: list[Received] = []
@@ -58,7 +58,7 @@ class EchoServer:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """What it printed; it has no place for a batch."""
+        """Lines that it printed. It cannot take a batch."""
         return [entry.json for entry in list(self.received) if not entry.path.startswith("/events/batch")]
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class _SilentHandler(WSGIRequestHandler):
 
 
 class FaultServer:
-    """A raw socket that answers as badly as it is told to.
+    """A raw socket that answers with the faults of `modes`.
 
     Parameters
     ----------

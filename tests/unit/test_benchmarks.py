@@ -1,4 +1,4 @@
-"""The commands behind docs/performance.md: what they decide and write, not how fast anything is."""
+"""The commands that make docs/performance.md: their decisions and tables, not the speed itself."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def page() -> ModuleType:
 
 
 def outcome(costs: list[float], monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
-    """Status of the check and number of runs, when runs cost this much; the first of each cache only plans."""
+    """Exit status of the check and number of runs that cost `costs`. The first run of each cache makes plans."""
     regression, runs, caches = loaded("regression"), [0], []
 
     def cost(cache: str) -> float:
         if cache not in caches:
-            assert not any(Path(cache).iterdir())  # plans are sought again
+            assert not any(Path(cache).iterdir())  # each cache starts without plans
             caches.append(cache)
             return 99.0
         runs[0] += 1

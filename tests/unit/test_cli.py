@@ -1,4 +1,4 @@
-"""The command line itself: what it writes, and how it ends."""
+"""The command line itself: its output and its exit status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.experiments import SCRIPTS
 def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path):
     assert main(["init", str(tmp_path)]) == 0
     reader, writer = os.pipe()
-    os.close(reader)  # as `head` does when it has its lines
+    os.close(reader)  # as `head` does after its last line
     with os.fdopen(writer, "wb") as gone:
         ended = subprocess.run(
             [sys.executable, "-m", "stemphony", "check", "config.yaml", "--no-calibration"],
@@ -29,7 +29,7 @@ def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path):
         )  # fmt: skip
     said = [line for line in ended.stderr.splitlines() if not line.startswith("still reading ")]  # on a busy machine
     assert said == []
-    assert ended.returncode == 141  # as a process that SIGPIPE ends
+    assert ended.returncode == 141  # the status of a process that SIGPIPE ended
 
 
 def test_the_line_of_the_docs_completes_every_command(capsys: pytest.CaptureFixture[str]):

@@ -1,4 +1,4 @@
-"""What the processes of a run say to each other stands in `contract.py` alone."""
+"""Only `contract.py` has the texts that the processes of a run send to each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages agree with the code."""
+"""The pages of the documentation agree with the code, the schema and the examples."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_the_config_of_the_tutorial_is_valid():
     assert shown is not None
 
     def steady(lines: list[str]) -> list[str]:
-        """Without the rows that differ between machines."""
+        """Lines without the rows that differ between machines."""
         return [line for line in lines if not line.startswith(("time of", "computing time", "FFT plans", "picture"))]
 
     assert steady(shown[0].splitlines()) == steady(plan.lines())

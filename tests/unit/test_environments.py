@@ -1,4 +1,4 @@
-"""Environments: exact versions, the same everywhere, with hashes, and everything that is imported is in them."""
+"""Environments have exact versions, the same everywhere, with hashes, and every package that is imported."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_all_environments_share_their_versions():
     assert controller.items() <= development.items()
     assert simulation.items() <= development.items()
     assert monitor.items() <= development.items()
-    # It is installed on top of one of them.
+    # The executors are installed on top of another environment.
     both = executors.keys() & development.keys()
     assert {"snakemake-interface-common", "snakemake-interface-executor-plugins"} <= both
     assert {name: executors[name] for name in both} == {name: development[name] for name in both}
@@ -74,7 +74,7 @@ def test_all_environments_share_their_versions():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pin_files_hold_every_version_of_their_environment(name):
-    """The repository has none. docs/environments.md says how to make one and add it."""
+    """The repository has no pin file. docs/environments.md says how to make one and add it."""
     for file in ENVS.glob(f"{name}.*.pin.txt"):
         assert missing_from(of_conda(ENVS / f"{name}.yaml"), of_pin_file(file)) == {}, file
 

@@ -53,7 +53,7 @@ def rows() -> dict[str, str]:
 
 @cache
 def marked() -> dict[str, list[Marked]]:
-    """The marked tests of each failure, read from their files; so those of Slurm count where there is no Slurm."""
+    """The marked tests of each failure, read from their files, so that tests of Slurm count without Slurm."""
     found: dict[str, list[Marked]] = defaultdict(list)
     for file in sorted((ROOT / "tests").rglob("test_*.py")):
         own = {}
@@ -87,7 +87,7 @@ def used_by(test: ast.FunctionDef, own: dict[str, ast.FunctionDef]) -> tuple[ast
 
 
 def pieces(text: str) -> Iterator[str]:
-    """Parts of a message between numbers and `…`, which differ from case to case; shorter ones match too easily."""
+    """Parts of a message between numbers and `…`, which vary. Parts of less than 8 characters match too easily."""
     for piece in re.split(r"…|\d+", text.replace("\\", "")):
         if len(words := " ".join(piece.split()).strip(" .,;:")) >= 8:
             yield words

@@ -1,4 +1,4 @@
-"""No Python that Stemphony starts imports a file of the folder that the user stands in."""
+"""No Python that Stemphony starts imports a file of the user's working directory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if __name__ == "__main__":
 
 
 def test_a_process_of_a_pool_imports_nothing_from_here(tmp_path):
-    """As the merge starts them: multiprocessing uses `python -c`."""
+    """The merge starts such processes: multiprocessing uses `python -c`."""
     plant(tmp_path / "here", tmp_path / "trace")
     script = tmp_path / "script.py"
     script.write_text(POOL)
@@ -46,7 +46,7 @@ def test_a_process_of_a_pool_imports_nothing_from_here(tmp_path):
 
 
 def test_the_package_as_a_program_imports_nothing_from_here(tmp_path):
-    """Names that Python itself does not need before the package begins; for those there is `python -P -m`."""
+    """Modules that Python does not need before the package starts. `python -P -m` protects the others too."""
     plant(tmp_path / "here", tmp_path / "trace", ("json", "random", "numpy", "yaml", "argparse", "shlex", "psutil"))
     done = run(tmp_path / "here", "-m", "stemphony", "--version")
     assert imported(tmp_path / "trace") == []
@@ -74,7 +74,7 @@ def test_the_script_of_a_rule_finds_the_package_where_it_is_not_installed(script
 
 
 def test_empty_and_relative_entries_of_the_path_are_dropped(monkeypatch):
-    """`PYTHONPATH=$PYTHONPATH:/lab/python` with nothing before it begins with an empty entry: the folder here."""
+    """If it is empty, `PYTHONPATH=$PYTHONPATH:/lab/python` begins with an empty entry: the working directory."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(("", "/lab/python", "mine", ".", "/other")))
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     import_nothing_from_here()
@@ -84,7 +84,7 @@ def test_empty_and_relative_entries_of_the_path_are_dropped(monkeypatch):
 
 @pytest.mark.parametrize("variable", ["PATH", "LD_LIBRARY_PATH", "HDF5_PLUGIN_PATH"])
 def test_empty_and_relative_entries_of_other_search_paths_are_dropped(variable, monkeypatch):
-    """`LD_LIBRARY_PATH=/lab/lib:$LD_LIBRARY_PATH` with nothing before it ends with an empty entry: the folder here."""
+    """If it is empty, `LD_LIBRARY_PATH=/lab/lib:$LD_LIBRARY_PATH` ends with an empty entry: the working directory."""
     monkeypatch.setenv(variable, os.pathsep.join(("", "/lab/lib", "lib", ".", "/other", "")))
     import_nothing_from_here()
     assert os.environ[variable] == os.pathsep.join(("/lab/lib", "/other"))
@@ -146,7 +146,7 @@ def test_libraries_take_no_settings_from_here(tmp_path):
 
 
 def test_the_own_settings_of_the_user_are_taken(tmp_path):
-    """Those that a variable names, or the folder of the user holds."""
+    """Settings that a variable names, or that lie in the user's home folder."""
     own = tmp_path / "own"
     own.mkdir()
     (own / "matplotlibrc").write_text("font.size: 17\n")

@@ -1,4 +1,4 @@
-"""Who imports whom: dependencies point one way, and heavy packages stay where they are needed."""
+"""Imports: they point down the list of rooms, and heavy packages are imported only where they are needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGE = SCRIPTS / "stemphony"
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module: by which file, which one, whether as soon as the file is imported, or for types alone."""
+    """One import: the file, the module, and whether it runs when the file is imported or only for types."""
 
     file: str
     module: str
@@ -64,7 +64,7 @@ def all_imports() -> list[Import]:
 
 
 def importers(top: str, at_once: bool = False) -> set[str]:
-    """Files that import a package when they run, or at once, when they are imported themselves."""
+    """Files that import a package at any time or, with `at_once`, when they are imported themselves."""
     seen = (found for found in all_imports() if found.top == top and not found.for_types)
     return {found.file for found in seen if found.at_once or not at_once}
 
@@ -175,7 +175,7 @@ def test_a_slow_package_is_imported_when_it_is_used(package, allowed):
 
 
 def test_physics_knows_numbers_only():
-    """No files (but its own tables), no clock, no log, no configuration, nothing of ours outside physics."""
+    """No files (except its own tables), no clock, no log, no configuration, and no module outside physics."""
     allowed = {
         "__future__", "abc", "collections", "dataclasses", "functools", "itertools", "math", "typing", "numpy", "scipy",
     }  # fmt: skip
@@ -225,7 +225,7 @@ ROOMS: dict[str, set[str]] = {
     "interface": {
         "errors", "paths", "store", "experiment", "compute", "results", "figures", "orchestration", "commands",
     },
-    # Imported by notebooks and scripts, and by nothing in the package.
+    # Notebooks and scripts import it; the package does not.
     "__init__": {"errors", "version", "interface"},
     "cli": {
         "version", "errors", "paths", "contract", "interpreters", "terminal", "store", "experiment", "compute",
@@ -281,14 +281,14 @@ def test_imports_point_down(package, upper):
 
 @pytest.mark.parametrize("package", TABLES)
 def test_a_room_imports_only_rooms_that_are_listed_before_it(package):
-    """So there is no circle between rooms."""
+    """This order excludes a circle between rooms."""
     names = list(TABLES[package])
     for upper, below in TABLES[package].items():
         assert below <= set(names[: names.index(upper)]), upper
 
 
 def test_modules_have_no_circle():
-    """Within rooms too: what a module imports, at once, later or for types alone, never leads back to it."""
+    """Within rooms too, the imports of a module (at once, later or for types) never lead back to it."""
     arrows: dict[str, set[str]] = {}
     for found in all_imports():
         if found.top == "stemphony":
@@ -308,7 +308,7 @@ def test_imports_of_own_modules_are_absolute():
 
 
 def test_the_monitor_is_imported_by_the_command_line_alone():
-    """And that one imports only what is light: other commands, and jobs, never load Flask and SQLAlchemy."""
+    """The command imports only light modules, so that other commands and jobs never load Flask and SQLAlchemy."""
     outside_it = {f for f in all_imports() if ".monitor" in f.module and not f.file.startswith("stemphony/monitor/")}
     assert {(found.file, found.module) for found in outside_it} == {("stemphony/cli.py", "stemphony.monitor.command")}
     at_once = {f.module for f in all_imports() if f.file == "stemphony/monitor/command.py" and f.at_once}

@@ -1,4 +1,4 @@
-"""Files of a results folder that comes from somebody else: no pipe holds a reader, no link leads a writer away."""
+"""Files of a foreign results folder: a pipe does not block a reader, and a link does not redirect a writer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MORE_THAN_THE_MEMORY = 10**11
 
 @pytest.fixture(autouse=True)
 def _ends() -> Iterator[None]:
-    """A reader that a pipe holds would hold the tests for good."""
+    """End a test that a pipe blocks; otherwise it would block all tests."""
 
     def give_up(*_: object) -> None:
         raise AssertionError(f"it has not ended after {LONGEST_S} s")
@@ -45,7 +45,7 @@ def device(file: Path) -> None:
 
 
 def sparse(file: Path) -> None:
-    """No block on the disk."""
+    """A large sparse file, which uses no block of the disk."""
     with file.open("wb") as stream:
         stream.truncate(MORE_THAN_THE_MEMORY)
 
@@ -104,7 +104,7 @@ def test_pipes_in_place_of_large_job_files_block_nothing(tmp_path):
 
 
 def test_a_pipe_in_the_original_of_a_copy_blocks_nothing(tmp_path):
-    """The folder that simulation.json names: nothing in it is waited for."""
+    """Nothing in the folder that simulation.json names can block a reader."""
     made = FakeCampaign.of(tmp_path / "work" / "results")
     made.result.root.mkdir(parents=True, exist_ok=True)
     ledger.identity(made.result, 1)

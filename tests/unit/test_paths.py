@@ -1,4 +1,4 @@
-"""File names: the output contract's tree, and nothing outside it."""
+"""File names: the tree of the output contract, and no file outside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets that are planted anywhere in a config appear in no message, whatever else is wrong with the config."""
+"""Secrets that are planted anywhere in a config appear in no message, also if the config has other mistakes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CANARY = "hunter2canary"
 DIGITS = "98765432123456"
 BASE = "simulation: {name: x}\nspecimen: {file: none.cif, repeat: [1, 1, 1]}\n"
 
-# How a secret may be written: rightly, as a number, with a quote missing, with a tag, an alias, as a block, as a list.
+# Ways to write a secret: correct, as a number, with a missing quote, a tag, an alias, as a block, as a list.
 VALUES = [
     f'"{CANARY}"', CANARY, DIGITS, f"{DIGITS}.5", f"-{DIGITS}", f'"{CANARY}', f"'{CANARY}", f'{CANARY}"',
     f'!!int "{CANARY}"',
@@ -52,7 +52,7 @@ COMMANDS = [
 
 
 def yaml_of(key: str, value: str) -> str:
-    """The key with its blocks, below a config that is valid so far."""
+    """The key with its blocks, below a config that is valid otherwise."""
     *blocks, last = key.split(".")
     lines = [f"{'  ' * depth}{name}:" for depth, name in enumerate(blocks)]
     text = "\n".join([*lines, f"{'  ' * len(blocks)}{last}: {value}"]) + "\n"
@@ -79,7 +79,7 @@ def libconfig_of(key: str, value: str) -> str:
 
 
 def said_by(words: list[str]) -> str:
-    """All that a command prints. A traceback is none of it: an exception that leaves the command fails the test."""
+    """Everything that a command prints. An exception that leaves the command fails the test."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), contextlib.suppress(SystemExit):
         cli.main(words)
@@ -155,7 +155,7 @@ def test_an_entry_of_the_command_line_is_shown_by_its_name(entry):
     ],
 )  # fmt: skip
 def test_the_command_line_takes_no_entry_of_reporting(entry):
-    """Snakemake wrote the command line, with the password, into its log. And reports never used these entries."""
+    """Snakemake would write the command line with the password into its log, and reports do not use these entries."""
     for take in (overrides.nested, lambda entries: overrides.overridden({}, entries)):
         with pytest.raises(ConfigError, match="is read from the config file alone") as caught:
             take([entry])
@@ -204,7 +204,7 @@ def test_snakemake_takes_no_misspelt_entry_of_reporting_either():
 
 
 def test_the_command_line_of_somebody_elses_workflow_may_have_secrets_of_its_own():
-    """Stemphony is a module there."""
+    """Stemphony is a module in that workflow."""
     overrides.refuse_reporting({"api_key": CANARY, "reports": {"auth": CANARY}}, is_ours=False)
     with pytest.raises(ConfigError, match="is read from the config file alone"):
         overrides.refuse_reporting({"http_reporting": {"auth_pass": CANARY}}, is_ours=False)
@@ -220,7 +220,7 @@ def test_an_address_in_place_of_a_file_is_not_quoted(folder: Path):
 
 
 def test_no_key_of_a_config_looks_like_a_secret():
-    """Else its values would not be quoted, and `--config` would refuse it."""
+    """Otherwise messages would not quote its values, and `--config` would refuse it."""
 
     def names(rule: Any) -> Iterator[str]:
         for key, inner in rule.get("properties", {}).items():

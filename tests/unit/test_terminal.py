@@ -1,4 +1,4 @@
-"""Control characters of others are shown on a terminal, and do nothing."""
+"""Control characters in foreign texts are shown on a terminal and have no effect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_control_characters_are_shown_as_escapes(text, shown):
 
 
 def test_a_structure_file_cannot_write_to_the_terminal(tmp_path, capsys):
-    """An element's name with an escape sequence, in a file whose name has one as well."""
+    """An element's name with an escape sequence, in a file whose name has one too."""
     file = tmp_path / f"a{CLEAR}.vasp".replace("/", "")
     file.write_text(f"x\n1.0\n4 0 0\n0 4 0\n0 0 4\nS{CLEAR}\n1\nDirect\n0 0 0\n")
     config = tmp_path / "config.yaml"

@@ -28,7 +28,7 @@ CUSTOM = {
     "detectors": "canary-detectors-1802",
 }
 
-# Long enough to be hit by a signal while it computes: 2 jobs of one or two seconds. It has no figures.
+# Two jobs of one or two seconds, so that a signal can hit them while they compute. It has no figures.
 SLOW = changed(
     TINY,
     simulation={"name": "slow", "title": "Slow campaign"},
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of all processes: one thread per library, one cache of FFT plans for the whole session."""
-    forks.start()  # or the first test that forks, while a run goes on, would wait for seconds
+    forks.start()  # otherwise the first test that forks during a run would wait for seconds
     return made_once(tmp_path_factory, "cache", clean_environment)
 
 
@@ -61,7 +61,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Finished:
-    """A campaign that has run undisturbed, and what it gave."""
+    """A campaign after an undisturbed run, and its results."""
 
     campaign: Campaign
     first: Outcome
@@ -73,7 +73,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Reported(Finished):
-    """The same, with what a receiver got and the command lines that were seen meanwhile."""
+    """The same, with the events that a receiver got and the command lines that were seen."""
 
     events: list[dict[str, Any]]
     authorizations: set[str]

@@ -1,4 +1,4 @@
-"""The command `stemphony`, as people use it."""
+"""The command `stemphony`, as users call it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_run_prints_its_command_and_the_plan_and_all_paths(run: tuple[Campaign, 
     assert any(line.startswith("jobs  ") and "2 = 1 defoci × 2 configurations" in line for line in lines), lines
     said = dict(line.split(None, 1) for line in lines if " " in line)
     places = {name: said[name] for name in ("result", "images", "log")}
-    # As seen from where the command was given.
+    # The path is relative to the folder of the user.
     shown = {name: (campaign.scripts / place).resolve() for name, place in places.items()}
     assert shown["result"] == campaign.result.merged.resolve()
     assert shown["images"] == campaign.result.figures.resolve()
@@ -204,7 +204,7 @@ def test_plain_snakemake_shows_the_same_message(tiny: Reported, tmp_path: Path):
 
 
 def said_of_the_executor(outcome: Outcome) -> list[str]:
-    """All lines but the command and, before it on a machine with Slurm's commands, that they do not answer."""
+    """All lines except the command and, on a machine with Slurm's commands, the line that they do not answer."""
     lines = (line for line in outcome.output.splitlines() if line.strip() and " --snakefile " not in line)
     return [line for line in lines if not line.startswith("Slurm does not answer")]
 

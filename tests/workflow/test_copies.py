@@ -1,4 +1,4 @@
-"""Two copies of a results folder go on as two simulations; the work of both counts, and no report vanishes."""
+"""Two copies of a results folder become two simulations. The work of both counts, and no report is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOST = "p5d000/0001"
 
 
 def test_two_copies_report_as_two_simulations(tiny: Reported, tmp_path: Path):
-    """A backup and a colleague's copy compute the same job again: before, the second one's events were duplicates."""
+    """A backup and a colleague's copy compute the same job again. Their events must not be duplicates."""
     known = tiny.events[0]["id"]
     with EchoServer() as server:
         for name in ("backup", "colleague"):
@@ -29,7 +29,7 @@ def test_two_copies_report_as_two_simulations(tiny: Reported, tmp_path: Path):
             assert identity["copied_from"] == known
             assert attributes(campaign.result.merged)["id"] == identity["id"]
             assert_same_arrays(campaign.result.merged, tiny.arrays)
-            # At its next run it is the simulation that it has become.
+            # At its next run it keeps its new id.
             campaign.job_file(LOST).unlink()
             assert "is a copy of" not in campaign.succeed().output
             assert json.loads(campaign.result.identity.read_text()) == identity

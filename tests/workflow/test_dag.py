@@ -1,4 +1,4 @@
-"""Which jobs there are, from any place and with any profile, before one of them runs."""
+"""The jobs that Snakemake plans, from any folder and with any profile."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_clone_computes_the_demo_when_no_config_is_named(clone: Path, env: dic
 
 @pytest.fixture(scope="module")
 def elsewhere(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Campaign, Outcome]:
-    """A config with nothing in it but what is required, in another folder, named by a relative path."""
+    """A config with only the required keys, in another folder, named by a relative path."""
     config = {
         "simulation": {"name": "bare"},
         "specimen": {"file": "srtio3.cif", "repeat": [3, 3, 1], "u_iso_angstrom2": {"Sr": 0, "Ti": 0, "O": 0}},

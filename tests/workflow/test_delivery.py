@@ -1,4 +1,4 @@
-"""Events that jobs could not deliver: by the end of the run, by the next run, by the command, by the submit host."""
+"""Events that jobs could not deliver are sent at the end of the run, by the next run, a command or the submit host."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def names(events: list[dict[str, Any]]) -> Counter[str]:
 
 
 def without_repetitions(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a receiver keeps that goes by `event_id`: a job killed between an answer and its note of it sends again."""
+    """Events by `event_id`, as a receiver keeps them: a job that is killed before it notes an answer sends again."""
     first: dict[str, dict[str, Any]] = {}
     for event in events:
         assert first.setdefault(event["event_id"], event) == event
@@ -81,7 +81,7 @@ def assert_each_once_and_in_order(events: list[dict[str, Any]]) -> None:
 
 @pytest.fixture(scope="module")
 def undelivered(tiny: Reported, tmp_path_factory: pytest.TempPathFactory) -> tuple[Campaign, Outcome, int]:
-    """One job again, without a receiver; and the port where none was."""
+    """A campaign that computed one job without a receiver, and the unused port of the receiver."""
     campaign = tiny.copy(tmp_path_factory.mktemp("undelivered") / "tiny campaign")
     shutil.rmtree(campaign.result.reports)
     campaign.job_file("p5d000/0000").unlink()
@@ -275,7 +275,7 @@ def test_a_failed_attempt_says_whether_it_is_tried_again(tiny: Reported, tmp_pat
 def test_the_receiver_of_the_originals_page_prints_every_event_of_a_simulation(
     new_campaign: Callable[..., Campaign], tmp_path: Path
 ):
-    """The file is the one that STEMsalabim's documentation prints; only its port is given from outside."""
+    """The file is that of STEMsalabim's documentation; only its port is set from outside."""
     port = closed_port()
     out = tmp_path / "printed"
     with out.open("wb") as stream:
@@ -314,7 +314,7 @@ def printed_objects(text: str) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def small_disk(folder: Path, size_kib: int) -> Iterator[None]:
-    """A disk of its own in a folder."""
+    """A small file system, mounted at a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", folder], capture_output=True)
     if done.returncode != 0:
@@ -343,7 +343,7 @@ def test_a_full_disk_under_the_reports_stops_neither_the_simulation_nor_the_send
         whole = [event for line in lines if (event := parsed(line)) is not None]
     assert outcome.status == 0, outcome.output
     assert_same_arrays(campaign.result.merged, tiny.arrays)
-    # Events that no longer fitted on the disk were sent from memory; START_DEFOCUS by each job that could not claim it.
+    # Events that did not fit on the disk were sent from memory. Each job that could not claim it sent START_DEFOCUS.
     counted = Counter({event["event_id"]: event["event"] for event in events}.values())
     assert counted == WHOLE
     assert events[-1]["event"] == "FINISH"

@@ -1,4 +1,4 @@
-"""Jobs and runs that fail, are killed or cancelled: nothing that was computed is lost, and the same command goes on."""
+"""Jobs and runs that fail, are killed or cancelled: no result is lost, and the same command continues."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def ends(events: list[dict[str, Any]]) -> list[str]:
 
 
 def wait_until_computing(campaign: Campaign, run: int, jobs: int) -> None:
-    """Wait until so many jobs of a run have begun, each of which can be told of a signal from then on.
+    """Wait until so many jobs of a run have begun and can receive a signal.
 
-    Read from their spools: what a receiver hears may be a second late, and the jobs take no longer.
+    Their spools show it. A receiver may hear it a second late, when the jobs have ended.
     """
     spools = lambda: (file.read_text() for file in campaign.result.events(run).rglob("*.jsonl"))  # noqa: E731
     wait_for(lambda: sum("START_FP_CONFIGURATION" in text for text in spools()) >= jobs, f"{jobs} jobs to compute")
@@ -87,7 +87,7 @@ def pairs(events: list[dict[str, Any]], name: str) -> set[tuple[float, int]]:
 def test_a_failed_job_stops_no_other_job(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "copy")
     shutil.rmtree(campaign.result.root / "jobs")
-    # A folder where the result of one job belongs: it computes and cannot put it there.
+    # A folder at the place of one job's result: the job computes and cannot write its result.
     in_the_way = campaign.job_file("p5d000/0000")
     stem = campaign.result.merged.read_bytes()
     broken = campaign.result.root / "jobs" / "defocus_p5d000"
@@ -315,7 +315,7 @@ def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_left_alone(s
     assert sorted(locks.iterdir()) == held
     assert campaign.written() == {}
 
-    # As if it had been killed on another machine: no process here can see whether it is gone.
+    # As if it had been killed on another machine, so that this machine cannot see whether it is gone.
     noted = holder_of(campaign).read_text()
     holder_of(campaign).write_text(json.dumps({**json.loads(noted), "host": "another-machine"}))
     refused = campaign.stemphony()
@@ -324,7 +324,7 @@ def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_left_alone(s
     assert "Traceback" not in refused.output
     assert sorted(locks.iterdir()) == held
 
-    # As if the number of its process had been given to another one, which lives.
+    # As if another living process had got its process id.
     holder_of(campaign).write_text(json.dumps({**json.loads(noted), "pid": os.getpid()}))
     outcome = campaign.stemphony()
     assert outcome.status == 0, outcome.output
@@ -336,7 +336,7 @@ def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_left_alone(s
 
 @pytest.mark.failure("scheduler gets SIGKILL, restart")
 def test_a_run_that_was_killed_while_it_made_the_specimen_computes_everything_in_the_next(quiet_copy: Campaign):
-    """And not the specimen alone, with a good end and no result."""
+    """It must not make only the specimen and end with status 0 and no result."""
     shutil.rmtree(quiet_copy.result.root / "jobs")
     quiet_copy.result.merged.unlink()
     key = base64.urlsafe_b64encode(str(quiet_copy.result.specimen.relative_to(quiet_copy.directory)).encode()).decode()
@@ -402,7 +402,7 @@ def test_a_job_out_of_time_is_tried_again_and_goes_on(slow: Finished, slow_again
         name = campaign.job_file("p0d000/0001").name + suffix
         shutil.copy2(slow.campaign.job_file("p0d000/0001").with_name(name), campaign.job_file("p0d000/0001").parent)
     campaign.change(resources={"runtime_min": 100})
-    # As in the job of a cluster that will end it in less than a minute.
+    # As in a job of a cluster that ends in less than a minute.
     limited = Campaign(
         campaign.clone,
         campaign.folder,
@@ -469,7 +469,7 @@ def test_a_simulation_json_that_is_deleted_during_the_run_changes_neither_id_nor
     assert json.loads(campaign.result.identity.read_text()) == known
     assert {attributes(campaign.job_file(job))["id"] for job in SLOW_JOBS} == {known["id"]}
     assert_same_arrays(campaign.result.merged, slow.arrays)
-    # Between two runs: the plan of the last one has it, also if no job is left.
+    # Between two runs, the plan of the last run has the id, even if no job is left.
     campaign.result.identity.unlink()
     shutil.rmtree(campaign.result.root / "jobs")
     assert campaign.succeed(cores=2).jobs == SLOW_JOBS | {"merge_results"}

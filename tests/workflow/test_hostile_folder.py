@@ -1,4 +1,4 @@
-"""Folders of a simulation are not trusted: no Python file in them runs, and no config that they name is used."""
+"""Folders of a simulation are not trusted: their Python files do not run, and the configs that they name are unused."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from workflow.conftest import Reported
 
 @dataclass(frozen=True)
 class Surrounded:
-    """A finished campaign whose folders, and the one that the user stands in, have files with names of modules."""
+    """A finished campaign. Its folders and the user's working directory have files with names of modules."""
 
     campaign: Campaign
     here: Path
     trace: Path
 
     def call(self, *words: str | Path, program: str = "stemphony") -> Outcome:
-        """Run a command in the folder of the user; no file of a user may have run."""
+        """Run a command in the working directory of the user, and check that no planted file has run."""
         command = [PROGRAMS / program, *words]
         with Running(command, self.trace.with_name("out"), self.campaign.env, cwd=self.here) as running:
             outcome = running.end()
@@ -67,7 +67,7 @@ def test_run_and_rerun_use_no_file_of_the_folder(surrounded: Surrounded, tiny: R
 
 @pytest.mark.parametrize("name", ["default", "profiles/default"])
 def test_a_profile_in_the_folder_of_the_user_is_not_used(surrounded: Surrounded, tiny: Reported, name: str):
-    """The attack: Snakemake looks for its profile there before it takes ours, and a profile can name commands."""
+    """The attack: Snakemake prefers a profile in the working directory to ours, and a profile can name commands."""
     campaign = surrounded.campaign
     for folder in (surrounded.here, campaign.directory, campaign.config.parent):
         (folder / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The promise of status reporting, against everything at once: each reported event is stored once, in order."""
+"""Status reporting with all faults at once: each reported event is stored once, in order."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RECEIVERS = [
 
 @dataclass(frozen=True)
 class Reported:
-    """What jobs say they reported, what is on disk, what the receiver has, and which faults there were."""
+    """Events that jobs reported, events on disk and at the receiver, and the faults that occurred."""
 
     result: ResultPaths
     said: dict[str, int]
@@ -88,7 +88,7 @@ def reported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         # As the hook at the end of a run does, through the same faults.
         send_through_faults(result, proxy)
         met, through_faults = Counter(proxy.met), len(receiver.stored(folder))
-        # Later, when all is well again: the command.
+        # Later, without faults: the command.
         proxy.faulty = False
         config = folder / "config.yaml"
         config.write_text(f"http_reporting:\n  reporting: false\n  url: '{proxy.url}'\n")
@@ -100,10 +100,10 @@ def reported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def send_through_faults(result: ResultPaths, proxy: FaultProxy) -> None:
-    """Drain until enough has gone through and every fault was met; seldom to the end: the command is to have work."""
+    """Send until enough events went through and every fault occurred, but not to the end: the command needs work."""
     deadline, arrived = time.monotonic() + 60, 0
     while time.monotonic() < deadline:
-        # One after the other, as those of several runs: a redirect ends what the first can do.
+        # Several couriers in turn, as in several runs, because a redirect ends the first one.
         courier = Courier(result, ReportingSettings(reporting=True, url=proxy.url), run=1, limits=HASTE)
         courier.start()
         complete = courier.drain(2.0)

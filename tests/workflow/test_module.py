@@ -1,4 +1,4 @@
-"""Stemphony as a `module` in somebody else's workflow: what runs, what the receiver gets, and what is refused."""
+"""Stemphony as a `module` of another workflow: jobs, status events and refusals."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ rule own:
 
 @dataclass(frozen=True)
 class Outer:
-    """A workflow of somebody else, in a folder of its own."""
+    """A workflow that uses Stemphony as a module, in a folder of its own."""
 
     folder: Path
     env: Mapping[str, str]
@@ -67,7 +67,7 @@ class Outer:
         (self.folder / name).write_text("\n".join(('configfile: "config.yaml"', *lines, "")), encoding="utf-8")
 
     def run(self, *arguments: str) -> Outcome:
-        """Run it to its end, whatever that is."""
+        """Run it to its end, with any exit status."""
         command = [PROGRAMS / "snakemake", "--cores", "2", *arguments]
         with Running(command, self.folder / "outer.out", self.env, cwd=self.folder) as running:
             return running.end()
@@ -99,7 +99,7 @@ def outer(env: Mapping[str, str], tmp_path: Path) -> Outer:
 
 @dataclass(frozen=True)
 class Documented:
-    """The example of the page, executed, and what its receiver got."""
+    """The example of the page after its run, and the events of its receiver."""
 
     page: Executed
     events: list[dict[str, Any]]
@@ -197,7 +197,7 @@ def test_after_a_failure_the_next_run_computes_only_the_failed_pair_and_no_rule_
     assert set(without) <= set(with_module)
 
 
-# What the executor of a cluster starts for one job, after the config has been edited.
+# The command that a cluster executor starts for one job, after an edit of the config.
 JOB_ON_A_CLUSTER = f"""
 rule cluster:
     input: "results/inner/specimen.nc"

@@ -44,7 +44,7 @@ def test_the_page_shows_start_and_progress_and_failure_and_finish_and_silence(
         watched.change(
             http_reporting=block(monitor, True, project="tomography", microscope="A", my_token="canary-4711")
         )
-        # This job cannot write its result: there is a folder in the place of its checksum. It comes first, so that
+        # This job cannot write its result, because a folder is in the place of its checksum. It comes first, so that
         # others run while the page shows its failure.
         failing = watched.job_file("p0d000/0001").relative_to(watched.directory)
         obstacle = Path(f"{watched.job_file('p0d000/0001')}.sha256")
@@ -89,7 +89,7 @@ def rerun_as_the_page_says(page: Page, campaign: Campaign, obstacle: Path) -> No
 
 
 def silence(new_campaign: Callable[..., Campaign], monitor: MonitorProcess, page: Page) -> None:
-    """Snakemake and its jobs are killed: nothing says so but silence."""
+    """Kill Snakemake and its jobs, so that only silence shows it."""
     killed = new_campaign(KILLED, "killed")
     killed.change(http_reporting=block(monitor, project="tomography", microscope="B", my_token="canary-4711"))
     with killed.start() as running:

@@ -1,4 +1,4 @@
-"""The tutorial's notebook runs: check, a whole run through Snakemake, and figures, from Python."""
+"""The notebook of the tutorials runs: check, a whole run and figures, from Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HyperSpy and py4DSTEM see the values, the calibration and the orientation of exported files."""
+"""HyperSpy and py4DSTEM read values, calibration and orientation of exported files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def folder(atom, tmp_path_factory) -> Path:
 
 
 def run(*arguments: Any, folder: Path) -> str:
-    """What Python prints in the environment of these programs."""
+    """Return what Python prints in the environment of these programs."""
     environment = {**os.environ, "MPLBACKEND": "Agg", "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": ""}
     environment.pop("PYTHONPATH", None)
     done = subprocess.run([PYTHON, *arguments], capture_output=True, text=True, env=environment, cwd=folder)

@@ -1,4 +1,4 @@
-"""What a receiver gets of a campaign, and what a campaign takes from receivers of bad habits: nothing."""
+"""Events that a receiver gets from a campaign; faulty receivers do not harm the campaign."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_snakemakes_touch_sends_no_event(tiny: Reported, tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone whose long wait at the end of a run is a short one."""
+    """A clone that waits only briefly at the end of a run."""
     clone = make_clone(tmp_path_factory.mktemp("hasty") / "clone")
     reporter = clone / "workflow" / "scripts" / "stemphony" / "status" / "reporter.py"
     edit(reporter, r"^RUN_END_WAIT_S: Final = [\d.]+$", f"RUN_END_WAIT_S: Final = {SHORT_WAIT_S}.0")
@@ -225,7 +225,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_faults(
     tiny: Reported, hasty: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[Campaign, Outcome, float, list[str]]]:
-    """One job again, side by side for each kind of receiver."""
+    """Campaigns that compute one job again, side by side, one for each kind of faulty receiver."""
     folder = tmp_path_factory.mktemp("faults")
     hang, broken, away = FaultServer("hang"), FaultServer("500"), FaultServer("302", headers=["Location: /elsewhere"])
     stranger = FaultServer("401")
@@ -268,7 +268,7 @@ def test_no_receiver_fails_a_simulation(tiny: Reported, with_faults: Any, mode: 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_receiver_delays_a_simulation_longer_than_the_stated_waits(with_faults: Any, mode: str):
     campaign, _, seconds, _ = with_faults[mode]
-    # Five runs share the machine: each may take as long as all of them would one after the other.
+    # Five runs share the machine, so each may take as long as all of them in turn.
     undisturbed = 5 * 20.0
     assert seconds < undisturbed + 5 + 2 + SHORT_WAIT_S
     assert wall_seconds_of_the_job(campaign) < 20 + 2
@@ -285,7 +285,7 @@ def test_trouble_with_a_receiver_is_reported_without_its_secrets(with_faults: An
     _, outcome, _, _ = with_faults[mode]
     said = [line for line in outcome.output.splitlines() if "status reports: " in line]
     if mode == "hang" and not said:
-        # On a slow machine the run is over before the first attempt is; then its end says what was left.
+        # On a slow machine the run ends before the first attempt; then its end says what is left.
         assert "reports are not delivered" in outcome.output
     else:
         assert "The simulation goes on." in said[0]
@@ -375,7 +375,7 @@ def files_with_secrets(folder: Path) -> dict[str, list[str]]:
 
 def test_no_secret_is_in_any_file_but_the_config(tiny: Reported):
     assert files_with_secrets(tiny.campaign.directory) == {}
-    # The canaries are recognised where they are: in the config alone, beside what Snakemake printed.
+    # The search finds the canaries where they are: in the config, and in what Snakemake printed.
     assert list(files_with_secrets(tiny.campaign.folder)) == ["config/simulation.yaml"]
 
 

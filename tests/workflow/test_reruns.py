@@ -1,4 +1,4 @@
-"""What a changed config, file or version makes run again: exactly that, and nothing else."""
+"""Which jobs a changed config, file or version computes again."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_an_edited_crystal_computes_everything(campaign: Campaign):
 def test_job_files_name_their_config_if_snakemakes_records_are_lost(
     tiny: Reported, tmp_path: Path, change: dict, jobs: set
 ):
-    """`.snakemake` was deleted, or the results were copied to another folder: Snakemake has only times to go by."""
+    """`.snakemake` was deleted, or the results were copied to another folder: Snakemake knows only times of files."""
     campaign = tiny.copy(tmp_path / "copied")
     shutil.rmtree(campaign.directory / ".snakemake")
     assert campaign.succeed("--dry-run").jobs == set()

@@ -1,4 +1,4 @@
-"""One propagation per configuration feeds the jobs of all its defoci, and each job stays a job of its own."""
+"""One propagation per configuration serves the jobs of all its defoci, and each job stays a separate job."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shared(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFa
 
 
 def logs(campaign: Campaign) -> dict[str, str]:
-    """What each job said, by `defocus/configuration`."""
+    """Log of each job, by `defocus/configuration`."""
     found = {}
     for file in (campaign.directory / "logs/run_multislice/shared").rglob("*.log"):
         defocus, configuration = (name.partition("_")[2] for name in (file.parent.name, file.stem))
@@ -134,7 +134,7 @@ def test_a_killed_job_leaves_a_claim_that_the_next_run_takes_over(new_campaign: 
         running.signal_all(signal.SIGKILL)
         running.end()
     assert list(claims.glob(".*.claim"))
-    # The next run waits for the claim's heartbeat, in vain, and takes over.
+    # The next run waits for the claim's heartbeat. There is none, so it takes over.
     campaign.succeed("--unlock")
     campaign.succeed("--rerun-incomplete")
     assert not list(claims.glob(".*.claim"))

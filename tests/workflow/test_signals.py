@@ -47,11 +47,11 @@ def pending(pid: int) -> set[signal.Signals]:
 
 @pytest.mark.failure("signal to stemphony run alone")
 def test_sigint_to_the_command_alone_acts_like_ctrl_c(slow: Finished, campaign: Campaign):
-    """Of SIGINT to Snakemake alone it would wait for its jobs, and delete what they have computed."""
+    """After SIGINT only to Snakemake, it would wait for its jobs and delete their results."""
     with campaign.start_stemphony() as running:
         jobs = [state["pid"] for state in campaign.wait_for_jobs(2, 2).values()]
         for pid in jobs:
-            os.kill(pid, signal.SIGSTOP)  # or they might be done before
+            os.kill(pid, signal.SIGSTOP)  # otherwise they might finish before
         running.process.send_signal(signal.SIGINT)
         wait_for(lambda: all(signal.SIGINT in pending(pid) for pid in jobs), "the jobs to get it as well")
         for pid in jobs:
@@ -90,7 +90,7 @@ def test_sigterm_to_the_command_alone_lets_the_jobs_that_run_finish(slow: Finish
 
 @pytest.mark.failure("signal to stemphony run alone")
 def test_ctrl_c_at_a_script_does_not_end_its_background_run(slow: Finished, campaign: Campaign, tmp_path: Path):
-    """As any program does: a shell starts what it puts there with SIGINT ignored."""
+    """A shell starts background programs with SIGINT ignored."""
     script = ["sh", "-c", '"$@" & wait', "sh", *command(campaign)]
     with Running(script, tmp_path / "out", campaign.env, cwd=campaign.scripts) as running:
         campaign.wait_for_jobs(2, 2)

@@ -75,7 +75,7 @@ def broken_once(tiny: Reported, tmp_path_factory: pytest.TempPathFactory) -> Cam
     for job in ("p0d000/0001", "p5d000/0000"):
         campaign.job_file(job).unlink()
         checksum_of(campaign, job).unlink()
-    checksum_of(campaign, "p5d000/0000").mkdir()  # its result cannot be put there
+    checksum_of(campaign, "p5d000/0000").mkdir()  # the job cannot write its result there
     assert (ended := rerun(campaign, "--defocus", "5", "--configuration", "0")).status == 1, ended.output
     checksum_of(campaign, "p5d000/0000").rmdir()
     # As if the other job had not started yet.
@@ -118,7 +118,7 @@ def test_a_finished_simulation_is_done_and_merged(quiet_copy: Campaign):
 
 @pytest.mark.failure("run killed on another login node")
 def test_a_run_on_another_machine_is_named_with_its_last_sign_of_life(quiet_copy: Campaign):
-    """If it is killed there, it looks alive forever from this machine."""
+    """If the run is killed there, it looks alive from this machine for ever."""
     folder = quiet_copy.directory / HOLDERS
     folder.mkdir(parents=True, exist_ok=True)
     noted = {"simulation": quiet_copy.result.name, "host": "login2", "pid": 4711, "started": "1"}
@@ -168,7 +168,7 @@ def test_a_killed_job_is_failed_and_a_running_one_is_running(slow: Finished, tmp
     with campaign.start(cores=2) as running:
         pids = {name: job["pid"] for name, job in campaign.wait_for_jobs(2, 2).items()}
         for pid in pids.values():
-            os.kill(pid, signal.SIGSTOP)  # or it might end before it was looked at
+            os.kill(pid, signal.SIGSTOP)  # otherwise it might end before the test looks
         found = status(campaign)
         assert found["counts"]["running"] == 2
         assert found["run_is_alive"]
@@ -302,7 +302,7 @@ def test_a_job_that_could_not_note_its_end_has_the_message_of_its_log(quiet_copy
 
 @contextmanager
 def without_rights() -> Iterator[None]:
-    """As a user that owns nothing, if the tests run as root. For other users the modes of files are enough."""
+    """If the tests run as root, act as a user that owns nothing. For other users the modes of files are enough."""
     is_root = os.geteuid() == 0
     if is_root:
         os.seteuid(65534)
@@ -363,7 +363,7 @@ def test_rerun_computes_unfinished_pairs_and_merges(tiny: Reported, broken: Camp
 
 
 def dated(files: list[Path], ahead_s: float) -> None:
-    """As if the machine that wrote them had a clock that is ahead."""
+    """Set the times of files as if the clock of the machine that wrote them were ahead."""
     for file in files:
         moment = file.stat().st_mtime + ahead_s
         os.utime(file, (moment, moment))
@@ -371,10 +371,10 @@ def dated(files: list[Path], ahead_s: float) -> None:
 
 @pytest.mark.failure("clock jumps, or is ahead on another machine")
 def test_job_files_from_a_clock_that_is_ahead_are_merged(tiny: Reported, quiet_copy: Campaign):
-    """Snakemake deletes an output that is older than its inputs, stem.nc among them."""
+    """Snakemake deletes an output that is older than its inputs, such as stem.nc."""
     files = sorted((quiet_copy.result.root / "jobs").rglob("*.nc"))
     dated(files, 3600)
-    shutil.rmtree(quiet_copy.directory / ".snakemake" / "metadata")  # else it goes by the content of small files
+    shutil.rmtree(quiet_copy.directory / ".snakemake" / "metadata")  # or it compares small files
     assert status(quiet_copy)["merged"] == "current", "it is made from these very files, whatever their times are"
     quiet_copy.job_file("p0d000/0000").unlink()
     outcome = rerun(quiet_copy)
@@ -382,7 +382,7 @@ def test_job_files_from_a_clock_that_is_ahead_are_merged(tiny: Reported, quiet_c
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
     assert status(quiet_copy)["merged"] == "current"
     assert quiet_copy.to_run() == set()
-    # And the merge that Snakemake decides on by itself, a job whose specimen is of that machine, and figures.
+    # Also a merge that Snakemake starts, a job whose specimen is from that machine, and figures.
     dated([*files, quiet_copy.result.specimen], 7200)
     quiet_copy.job_file("p0d000/0001").unlink()
     quiet_copy.result.merged.unlink()
@@ -470,7 +470,7 @@ def test_a_run_with_nothing_to_compute_names_unusable_files(quiet_copy: Campaign
 def test_a_result_from_before_a_refused_merge_is_not_called_merged_from_the_present_files(
     tiny: Reported, quiet_copy: Campaign
 ):
-    """Snakemake puts it back as of now, so that it is younger than the job files that are not in it."""
+    """Snakemake restores it with the present time, so it is younger than the job files that it lacks."""
     stem = quiet_copy.result.merged.read_bytes()
     quiet_copy.job_file("p0d000/0001").unlink()
     flip_one_bit(quiet_copy.job_file("p5d000/0000"))
@@ -512,7 +512,7 @@ def test_a_second_rerun_that_begins_at_the_same_moment_touches_nothing(quiet_cop
     before = quiet_copy.written()
     descriptor = os.open(quiet_copy.result.root, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # as the first does before its Snakemake can be seen
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # as the first rerun does before its Snakemake is visible
         outcome = rerun(quiet_copy, "--defocus", "5", "--configuration", "1")
     finally:
         os.close(descriptor)
@@ -614,7 +614,7 @@ def test_a_file_system_without_hard_links_is_named_with_advice(tmp_path: Path, m
 
 
 def test_a_finished_pair_that_snakemake_calls_unfinished_is_computed_if_requested(quiet_copy: Campaign):
-    """And not taken from a second name, which would be left in `checkpoints`."""
+    """It must not come from a second name, which would stay in `checkpoints`."""
     file = quiet_copy.job_file("p0d000/0001")
     quiet_copy.job_file("p5d000/0000").unlink()  # so that nothing is merged, and swept
     key = base64.urlsafe_b64encode(str(file.relative_to(quiet_copy.directory)).encode()).decode()

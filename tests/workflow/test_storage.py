@@ -1,4 +1,4 @@
-"""Storage that fails under a simulation: a full disk, a folder that cannot be written, files that appear late."""
+"""Storage that fails during a simulation: a full disk, an unwritable folder, files that appear late."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DISK_KIB = 4096
 
 
 def missing(what: str) -> None:
-    """Skip, unless nothing may be skipped."""
+    """Skip the test; fail if STEMPHONY_REQUIRE_ALL is set."""
     if os.environ.get("STEMPHONY_REQUIRE_ALL"):
         pytest.fail(f"{what}, but STEMPHONY_REQUIRE_ALL is set")
     pytest.skip(what)
@@ -86,7 +86,7 @@ def test_a_disk_that_is_full_while_the_merge_writes_costs_the_merge_only(quiet_c
 
 
 def test_a_full_disk_under_the_working_directory_is_named(quiet_copy: Campaign, tiny: Reported):
-    """Snakemake's own folders and logs are on this disk too, so only Stemphony can still print a message."""
+    """Snakemake's folders and logs are on this disk too, so only Stemphony itself can print a message."""
     campaign = quiet_copy
     campaign.job_file("p0d000/0001").unlink()
     with disk_under(campaign.directory):
@@ -105,7 +105,7 @@ def test_a_full_disk_under_the_working_directory_is_named(quiet_copy: Campaign, 
 @pytest.mark.failure("disk full before a run starts")
 @pytest.mark.parametrize("left_kb", [0, 4, 8, 12])
 def test_a_full_disk_before_a_run_gives_one_message(quiet_copy: Campaign, left_kb: int):
-    """Snakemake's lock, its marks and the note of the run are the first that find no room."""
+    """Snakemake's lock and marks and the note of the run are the first files that do not fit."""
     campaign = quiet_copy
     campaign.job_file("p0d000/0001").unlink()
     with disk_under(campaign.directory / ".snakemake"):
@@ -124,7 +124,7 @@ def test_a_full_disk_before_a_run_gives_one_message(quiet_copy: Campaign, left_k
 
 @pytest.mark.failure("disk full while the merge writes")
 def test_a_full_disk_before_the_merge_is_named_with_what_is_kept(quiet_copy: Campaign):
-    """Snakemake copies the present stem.nc before the merge, and ends where it cannot."""
+    """Snakemake copies the present stem.nc before the merge, and ends if it cannot."""
     campaign = quiet_copy
     campaign.change(adf={"average_configurations": False})  # merged only
     stem = campaign.result.merged.read_bytes()
@@ -171,7 +171,7 @@ def test_a_read_only_results_folder_gives_one_message_before_anything_runs(quiet
 
 # --- files that appear late -----------------------------------------------------------------------------------------
 
-# What a network file system does: the job is over, and its file is not there yet.
+# As on a network file system, the job is over and its file is not visible yet.
 LATE = """
 import os, subprocess, sys, time
 code = {code!r}

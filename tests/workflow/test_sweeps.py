@@ -206,7 +206,7 @@ def test_ctrl_c_cancels_the_member_that_runs_and_finishes_the_complete_one(swept
         member.job("p0d000", 0).unlink()
     claim_file = waits.claim("p0d000", 0)
     claim_file.parent.mkdir(parents=True, exist_ok=True)
-    claim = claims.take(claim_file)  # the job of this member waits for it
+    claim = claims.take(claim_file)  # the job of this member waits for this file
     assert claim is not None
     with EchoServer() as server:
         campaign.change(http_reporting={"url": server.url})

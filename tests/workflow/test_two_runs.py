@@ -1,4 +1,4 @@
-"""`stemphony run` and Snakemake as two processes: two runs at the same moment, and a wrapper that is killed alone."""
+"""`stemphony run` and Snakemake as two processes: two simultaneous runs, and a killed wrapper."""
 
 from __future__ import annotations
 

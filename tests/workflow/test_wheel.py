@@ -32,7 +32,7 @@ def run(words: list[str | Path], cwd: Path, env: dict[str, str] | None = None) -
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the working tree that git does not know."""
+    """The wheel, built from a copy of the working tree outside git."""
 
     def build(folder: Path) -> Path:
         source = make_clone(folder / "source")

@@ -1,4 +1,4 @@
-"""`stemphony check` on everything that users get wrong: one message that says what, where and what would do."""
+"""`stemphony check` on mistakes of users: one message with the mistake, its place and a proposal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stemphony bench`: what it says is consistent, and its waves are those of a job. Nothing here depends on speed."""
+"""`stemphony bench`: its output is consistent, and its waves are those of a job. No test depends on speed."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_waves_that_were_not_asked_for_are_not_measured():
 def test_probe_basis_sees_what_multislice_sees_with_fewer_waves():
     settings = {"scan": "10x10", "defoci": 3}
     exact = measured(**settings, probes=None)
-    superposed = measured(**settings, probes=5, algorithm="probe_basis")  # all come out, however few are asked for
+    superposed = measured(**settings, probes=5, algorithm="probe_basis")  # all come out, even if few are requested
     assert superposed.record()["probes"] == exact.record()["probes"] == 300
     assert superposed.record()["basis_rank"] < 300
     assert exact.record()["basis_rank"] is None

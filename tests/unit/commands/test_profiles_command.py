@@ -1,4 +1,4 @@
-"""Snakemake profiles: what must not stand in the one that applies to every run, and a reason for each entry."""
+"""Snakemake profiles: entries that every run needs, and entries that the default profile must not have."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_no_profile_holds_a_folder():
 
 
 def test_the_default_profile_sets_nothing_that_other_profiles_must_set():
-    """It is applied by itself and overrides other profiles key by key."""
+    """Snakemake applies it to every run, and it overrides other profiles key by key."""
     assert content(DEFAULT)
     assert not content(DEFAULT).keys() & {"executor", "jobs", "cores", "default-resources", "retries"}
 

@@ -1,4 +1,4 @@
-"""`stemphony` and folders that no run of ours wrote: a message, never a traceback, and nothing acts on the terminal."""
+"""`stemphony` on foreign folders: it prints a message and no traceback, and nothing acts on the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stemphony report`: what it says of each kind of receiver, and what it sends."""
+"""`stemphony report`: its messages for each kind of receiver, and the events that it sends."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ IMPATIENT = Limits(connect_s=0.5, read_s=0.5, answer_s=0.7, quiet_s=0.5)
 
 
 def ask(config: Path) -> tuple[int, str]:
-    """`stemphony report test` with short waits; its status and what it says."""
+    """Run `stemphony report test` with short waits; return its status and its output."""
     said: list[str] = []
     status = report.try_receiver(config, said.append, IMPATIENT)
     return status, "\n".join(said)
@@ -152,7 +152,7 @@ def test_https_at_a_plain_http_server_is_named(tmp_path, capsys):
 
 
 def test_https_at_a_server_that_waits_for_a_line_is_named(tmp_path):
-    """Most servers of plain http take the first bytes of TLS for the beginning of a line, and wait for its end."""
+    """Most plain http servers take the first bytes of TLS for the beginning of a line and wait for its end."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = config_for(tmp_path, f"https://127.0.0.1:{server.getsockname()[1]}/")
         status, said = ask(config)
@@ -493,7 +493,7 @@ def test_replay_of_a_folder_with_the_id_of_a_simulation_of_this_user(tmp_path, c
 
 
 def test_replay_of_a_copy_with_reports_of_its_original(tmp_path, capsys):
-    """They are sent from where the original is, as long as this user has it; a folder may only claim to be a copy."""
+    """Reports leave from the original's folder while this user has it. A folder may only claim to be a copy."""
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
         mine = left_behind(tmp_path / "results/mine", config)
@@ -512,7 +512,7 @@ def test_replay_of_a_copy_with_reports_of_its_original(tmp_path, capsys):
 
 
 def test_replay_sends_what_the_first_original_of_a_copy_of_a_copy_left(tmp_path, capsys, monkeypatch):
-    """Both originals are gone; before, no command sent the reports of the first."""
+    """Both originals are gone, but a command still sends the reports of the first."""
     monkeypatch.chdir(tmp_path)
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
@@ -537,7 +537,7 @@ def test_replay_sends_what_the_first_original_of_a_copy_of_a_copy_left(tmp_path,
 
 
 def test_replay_of_a_file_with_own_and_foreign_reports(tmp_path, capsys):
-    """The own ones are sent, also with --everything; the foreign ones stay and are named each time, once each."""
+    """Own reports are sent, also with --everything. Foreign ones stay, and each is named once each time."""
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
         result = left_behind(tmp_path / "results/x", config, number=1)

@@ -1,4 +1,4 @@
-"""What `stemphony run` looks at before it starts Snakemake, and whom it hands a signal on to."""
+"""What `stemphony run` checks before it starts Snakemake, how it forwards signals, and what it prints at the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.experiments import FakeCampaign
 def test_a_lock_without_a_holder_is_waited_for_briefly_even_if_its_time_is_in_the_future(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float
 ):
-    """From the future, where the clock of a file server goes ahead or was set back."""
+    """The lock is from the future if the clock of a file server is ahead or was set back."""
     lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"
     lock.parent.mkdir(parents=True)
     lock.write_text("results/tiny/stem.nc\n")
@@ -108,7 +108,7 @@ def test_a_signal_that_reached_snakemake_is_not_forwarded(child, monkeypatch, nu
 
 
 def test_descendants_of_a_process_are_found_within_its_process_group():
-    """As the terminal finds them; `sh` does not replace itself by what is not its last command."""
+    """`sh` keeps running beside both, because only its last command may replace it."""
     below = "sleep 600 & echo $!; setsid sleep 600 & echo $!; wait"
     with subprocess.Popen(["sh", "-c", below], stdout=subprocess.PIPE, text=True) as shell:
         assert shell.stdout is not None
@@ -212,7 +212,7 @@ def test_many_failed_pairs_are_counted(result: ResultPaths, monkeypatch: pytest.
 
 
 def test_the_cpu_time_of_fft_plans_is_stated_separately(tmp_path: Path):
-    """The estimate is for the waves. Plans are made once, by the first job on a kind of machine."""
+    """The estimate counts waves only. The first job on each kind of machine makes the FFT plans."""
     result = ResultPaths.of("tiny", tmp_path)
     (result.run(1) / "progress").mkdir(parents=True)
     ledger.write_plan(result, {"run": 1, "cpu_hours": 50 / 3600}, 1)

@@ -1,4 +1,4 @@
-"""Time of one wave through one slice: measured on this machine and kept, or a typical value."""
+"""The time of one wave through one slice: measured on this machine and kept, or a typical value."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_the_rank_without_waves_is_that_of_the_waves(
     nx, ny = np.array([0, 2, 4, 6, 8]), np.array([0, 1, 3, 5, 7])
     waves = Basis.of(of, defoci, (nx[:, None] * 8 + ny).ravel()).rank
     found = rank_of_window(of, defoci, nx, ny)
-    # What all defoci miss together bounds what each misses, so the rank may be a little larger.
+    # The error of all defoci together bounds the error of each, so the rank may be a little larger.
     assert waves <= found <= waves + 2 * (len(defoci) - 1)
     assert found <= 25 * len(defoci)
 

@@ -1,4 +1,4 @@
-"""Sites that are drawn in each configuration: every algorithm sees the same atoms, and results keep every site."""
+"""Sites that each configuration draws: every algorithm sees the same atoms, and results keep every site."""
 
 from __future__ import annotations
 

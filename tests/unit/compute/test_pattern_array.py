@@ -1,4 +1,4 @@
-"""Many diffraction patterns: a job keeps them in a file, and the merge takes them in blocks of bounded size."""
+"""Many diffraction patterns: a job keeps them in a file, and the merge reads them in blocks of bounded size."""
 
 from __future__ import annotations
 

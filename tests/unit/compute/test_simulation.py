@@ -90,7 +90,7 @@ def test_displacements_have_their_variance_along_each_axis():
 
 
 def test_z_of_a_surface_atom_moves_as_its_neighbours_do(crystal):
-    """Half of the entrance face leaves the cell, with the variance that the inner atoms have."""
+    """Half of the atoms of the entrance face leave the cell. Their variance is that of inner atoms."""
     large = srtio3((8, 8, 2))
     atoms = drawn(experiment(large.cell, grating={"gpts": [256, 256]}), large)
     face = (large.positions[:, 2] == 0) & (large.symbols == "Sr")

@@ -108,7 +108,7 @@ def test_a_cache_on_a_full_disk_does_not_stop_the_job(cache, monkeypatch):
 
 
 def test_planning_is_short_if_plans_cannot_be_kept(cache):
-    """Behave like a full disk: folders and empty files can be made, but no data can be written."""
+    """Act like a full disk: folders and empty files can be made, but no data can be written."""
     code = f"""
 import resource
 import numpy as np

@@ -312,7 +312,7 @@ PLASMON_KEYS: dict[str, Any] = {
     "plasmon_scattering.cutoff_mrad": 20.0,
     "plasmon_scattering.draws": 2,
 }
-# A changed value for every other key: it belongs to other jobs, to the merge, or decides no number.
+# A changed value for every other key, which changes other jobs, the merge or no number.
 DECIDES_NOTHING: dict[str, Any] = {
     "simulation.name": "other",
     "simulation.title": "another",

@@ -1,4 +1,4 @@
-"""The config contract: names, defaults, and messages about mistakes."""
+"""The config contract: names, defaults and messages about mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that can hardly be meant earn a note with the number and a better value; those that are meant earn none."""
+"""Unusual settings earn a note with the number and a better value; sensible settings earn none."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_demo_and_the_examples_earn_no_note(config, monkeypatch, tmp_path):
     monkeypatch.setattr(preflight, "_choices", lambda *_: [])
     monkeypatch.setenv("STEMPHONY_CACHE_DIR", str(tmp_path))
     given = configuration.load([config])
-    # No doubt depends on the algorithm, and the rank of a basis takes seconds.
+    # No note depends on the algorithm, and the rank of a basis takes seconds.
     given["simulation"]["algorithm"] = "multislice"
     members = [member.config for member in expanded(given, given).members] if configuration.is_swept(given) else [given]
     found = [
@@ -63,7 +63,7 @@ def test_the_demo_and_the_examples_earn_no_note(config, monkeypatch, tmp_path):
         for one in members
         for note in preflight.check(preflight.read_inputs(one, [config]), tmp_path / "results").notes
     ]
-    # How films are sliced and what plasmons do is no doubt.
+    # Notes on slices of films and on plasmons are expected.
     expected = ("amorphous film", "plasmon_scattering: ")
     assert [note for note in found if not any(text in note for text in expected)] == []
 
@@ -204,7 +204,7 @@ def test_a_probe_wider_than_the_cell_earns_a_note():
         ({"defoci_nm": [-2.0, 3.0, 4000.0]}, "probe.defoci_nm: the focus at 4000 nm"),
         ({"defocus_nm": -2.0}, ""),
         ({"defocus_nm": 12.0}, ""),
-        # A focal spread is meant to reach outside.
+        # A focal spread is expected to reach outside.
         ({"defocus_fwhm_nm": 40.0, "defocus_count": 5}, ""),
         # Scherzer's focus of an uncorrected lens, 61 nm at 1 mm, lies at the specimen for its rays of 8 mrad.
         ({"defocus_nm": 61.0, "aberrations": {"C30_nm": 1e6}, "semiangle_mrad": 10.0}, ""),

@@ -1,4 +1,4 @@
-"""How a scan goes on behind its edges: periods, the margin, and what the digest of a job holds of them."""
+"""How a scan continues behind its edges: periods, the margin, and their part in the digest of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When equivalent scan positions may share their signals. tests/physics/test_scan_symmetry.py shows that they do."""
+"""When equivalent scan positions may share signals. tests/physics/test_scan_symmetry.py shows that they do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files with the sensitivity of a detector: what is read, how it is oriented, and what is refused."""
+"""Files with the sensitivity of a detector: formats, orientation and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slices that follow the crystal: their number, thickness and boundaries, and what the plan says about them."""
+"""Slices that follow the crystal: number, thickness, boundaries and notes of the plan."""
 
 from __future__ import annotations
 

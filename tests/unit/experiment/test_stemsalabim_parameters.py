@@ -1,4 +1,4 @@
-"""STEMsalabim's parameter files run as they are: each key has its unit, its default, or a reason why it is not used."""
+"""STEMsalabim's parameter files run as they are. Each key has a unit, a default or a reason why it is not used."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_missing_keys_get_stemsalabims_defaults_and_are_listed(tmp_path):
 
 
 def test_every_stemsalabim_key_is_used_or_named_with_a_reason(tmp_path):
-    """No key of a file with all keys vanishes."""
+    """A file with all keys: none is ignored without a message."""
     lines = []
     for block, keys in parameter_file.DEFAULTS.items():
         written_keys = {k: v for k, v in keys.items() if k not in {"verbose", "precision", "parameters"}}

@@ -1,4 +1,4 @@
-"""A config with a sweep stands for several simulations, each with a label of its own; mistakes are refused by name."""
+"""A config with a sweep stands for several simulations with labels of their own. Mistakes are refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The block `waves` and `probe.plane_wave`: positions, what decides jobs and merge, and what is refused."""
+"""The block `waves` and `probe.plane_wave`: positions, keys that change jobs or the merge, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exported files hold the values of the result, with axes, units and names, and the right way round."""
+"""Exported files hold the values of the result, with axes, units, names and the right orientation."""
 
 from __future__ import annotations
 
@@ -499,7 +499,7 @@ def test_a_missing_package_is_named_with_what_installs_it(fake, tmp_path, monkey
 
 
 class _Full:
-    """A disk that has no space left, as h5py tells it."""
+    """A full disk, as h5py reports it."""
 
     @staticmethod
     def file_writer(*_given: Any, **_settings: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a figure shows is what the result says, the right way round, with its scale."""
+"""Figures show the values of the result, with the right orientation and scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README.md and docs/how-to/results-in-python.md: what they show of Python works as typed."""
+"""The Python code of README.md and docs/how-to/results-in-python.md works as typed."""
 
 from __future__ import annotations
 

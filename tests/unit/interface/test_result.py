@@ -1,4 +1,4 @@
-"""Results in Python: labelled, in nm and mrad, the right way round, and equal to what the jobs found."""
+"""Results in Python: labelled, in nm and mrad, with the right orientation, and equal to the signals of the jobs."""
 
 from __future__ import annotations
 

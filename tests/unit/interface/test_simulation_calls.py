@@ -1,4 +1,4 @@
-"""`st.check` and `st.run`: what the commands do, from Python. Whole runs are in tests/workflow/test_notebook.py."""
+"""`st.check` and `st.run`, the commands in Python. tests/workflow/test_notebook.py has whole runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the plan says beside the settings."""
+"""Advice of the plan: time, memory, patterns and windows."""
 
 from __future__ import annotations
 

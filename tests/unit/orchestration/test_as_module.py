@@ -1,4 +1,4 @@
-"""What a module sets for its own jobs alone."""
+"""Variables that a module sets only for its own jobs."""
 
 from __future__ import annotations
 

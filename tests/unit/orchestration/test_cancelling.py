@@ -1,4 +1,4 @@
-"""A cancelled run cancels every job that it submitted, at any moment."""
+"""A run that is cancelled at any moment cancels every job that it submitted."""
 
 from __future__ import annotations
 

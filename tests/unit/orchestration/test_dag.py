@@ -1,4 +1,4 @@
-"""Names of Snakemake that no documentation promises: the pinned version still has each of them."""
+"""Undocumented names of Snakemake: the pinned version has each of them."""
 
 from __future__ import annotations
 

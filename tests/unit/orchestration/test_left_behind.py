@@ -1,4 +1,4 @@
-"""A run does not wait for a receiver that is away: a process that stays behind sends what is left."""
+"""A run does not wait for an absent receiver: a process that stays behind sends the remaining events."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def config_for(result: ResultPaths, url: str, **block) -> Path:
 
 
 def whole_run(result: ResultPaths, config: Path) -> tuple[float, str]:
-    """Start and end of a run; how long its end took [s], and what it said."""
+    """Start and end a run; return the time that the end took [s], and its messages."""
     identity, number = ledger.identity(result, 1), ledger.claim_run(result)
     common = {"id": identity.id, "num_threads": 1, "num_processors": 1, "num_defoci": 1, "num_configurations": 1}
     said: list[str] = []
@@ -49,7 +49,7 @@ def whole_run(result: ResultPaths, config: Path) -> tuple[float, str]:
 
 
 def log_of(result: ResultPaths, wait_s: float = 60.0) -> str:
-    """What the process says when it ends."""
+    """Text that the process prints when it ends."""
     until = time.monotonic() + wait_s
     file = result.reports / "courier.log"
     while time.monotonic() < until:
@@ -145,9 +145,9 @@ def test_a_folder_that_is_deleted_ends_the_process(result, capsys):
 
 
 def test_a_named_pipe_in_place_of_the_log_does_not_block_the_run(result):
-    """The attack: a received folder with such a pipe held each run at its end for good.
+    """The attack: a received folder with such a pipe blocked each run at its end.
 
-    No signal interrupts a process that waits in posix_spawn, so another one opens the pipe in the end.
+    No signal interrupts a process that waits in posix_spawn, so another process opens the pipe in the end.
     """
     config = config_for(result, f"http://127.0.0.1:{closed_port()}/")
     result.reports.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""How jobs of a module begin one run between them."""
+"""How the jobs of a module begin one run together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLAN = {
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Handover:
-    """A handover that this process takes, and gives back at the end of the test."""
+    """A handover that this process takes until the end of the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     made = Handover(handover.new_invocation(tmp_path) / "inner")

@@ -1,4 +1,4 @@
-"""Errors of jobs that could not report them: which attempts have no end, and what is written for them."""
+"""Errors of jobs that could not report them: attempts without an end, and the events for them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ COMMON = {"id": "00000000-0000-0000-0000-000000000001", "num_threads": 1, "run":
 
 
 def job_of(result: ResultPaths, defocus: Defocus, configuration: int, **state: Any) -> None:
-    """Note the state of a job whose spool has a beginning and no end."""
+    """Write the state of a job whose spool has a beginning and no end."""
     attempt(result, job_name(defocus.id, configuration), 1, "START_FP_CONFIGURATION")
     noted = progress.ProgressFile(
         result.progress(3, defocus.id, configuration),
@@ -104,7 +104,7 @@ def job_reporter(result: ResultPaths, url: str) -> JobReporter:
 
 
 def write_errors(result: ResultPaths, url: str) -> None:
-    """What the hook does at the end of the run."""
+    """Do what the hook does at the end of a run."""
     settings = ReportingSettings(reporting=True, url=url)
     run = Reporter(settings, COMMON, None, send=False, warn=lambda text: None)
     FailedJobs(RUN, result, 3, 1, [(ONE.id, 0)]).write_errors(run, settings, COMMON)
@@ -146,7 +146,7 @@ def test_an_error_in_the_spool_of_a_killed_job_is_the_only_one(tmp_path, state):
 
 
 def test_a_job_that_is_just_ending_writes_its_error_itself(tmp_path):
-    """The attack: a cancelled job of a cluster still ends while the run writes errors. Both would have one id."""
+    """A cancelled cluster job still ends while the run writes errors. Both events would have one id."""
     result = ResultPaths(tmp_path / "results/x")
     reporter = job_reporter(result, f"http://127.0.0.1:{closed_port()}/")
     noted(result, progress.RUNNING)
@@ -170,7 +170,7 @@ def test_a_job_that_lives_on_has_no_error(tmp_path):
     name = job_name(ONE.id, 0)
     reporter.start()
     assert orphans_of(result, 3, ending_s=0.3) == []
-    # The lock may be that of a node that failed.
+    # The lock may belong to a failed node.
     assert orphans_of(result, 3, {name}, ending_s=0.3) == [Orphan(name, 1, False)]
     reporter.close(0.0)
     assert orphans_of(result, 3, ending_s=0.3) == [Orphan(name, 1, False)]

@@ -1,4 +1,4 @@
-"""What is known and said before the first job: the plan, in words and as plan.json."""
+"""The plan before the first job, in words and as plan.json."""
 
 from __future__ import annotations
 
@@ -423,7 +423,7 @@ def test_an_impossible_crystal_is_refused_unless_the_config_accepts_it(checked, 
     with pytest.raises(SpecimenError, match=rf"specimen\.accept: \[{check}\]"):
         checked(specimen={"file": "small.xyz"}, **blocks)
     accepted = checked(specimen={"file": "small.xyz", "accept": ["density", "distance"]}, **blocks)
-    # What is accepted decides no number: jobs of this crystal have the params that they would have without the check.
+    # An accepted warning changes no number: jobs of this crystal have the params that they have without the check.
     assert "accept" not in accepted.campaign.specimen_params["specimen"]
 
 

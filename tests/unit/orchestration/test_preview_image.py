@@ -1,4 +1,4 @@
-"""The small image that a finished job sends."""
+"""The preview, a small image that a finished job sends."""
 
 from __future__ import annotations
 

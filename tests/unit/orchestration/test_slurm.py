@@ -1,4 +1,4 @@
-"""The lookout before Snakemake's Slurm executor, and jobs that outlived their run, without Slurm."""
+"""The lookout in front of Snakemake's Slurm executor, and jobs that outlived their run. No Slurm is needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUN = f"quick_22c72aa8_{UUID}"
 
 
 class Slurm:
-    """Answers of squeue and sacct, in turn; None is a command that failed. The last one stays."""
+    """Answers of squeue and sacct, in turn. None is a failed command. The last answer repeats."""
 
     def __init__(self, squeue: list[dict[str, str] | None], sacct: dict[str, str] | None = None) -> None:
         self.answers, self.sacct = squeue, sacct
@@ -71,7 +71,7 @@ def test_a_job_that_slurm_has_forgotten_has_the_state_of_sacct():
 
 @pytest.mark.parametrize("command", ["squeue", "sacct"])
 def test_a_cancelled_job_has_ended_no_matter_who_cancelled_it(command: str):
-    """sacct says by whom, and the executor takes what it does not know for a job that runs."""
+    """sacct adds who cancelled it, and the executor takes an unknown state for a running job."""
     answers, _ = looks(Slurm([{}], sacct={"1": "CANCELLED by 1000"}), {"1"}, 1, command)
     assert answers == [{"1": "CANCELLED"}]
 
@@ -94,12 +94,12 @@ def test_a_job_that_squeue_and_sacct_do_not_know_has_ended():
 
 
 def test_a_job_that_is_alive_only_in_the_accounting_has_ended():
-    """slurmctld has lost it, and slurmdbd was never told of its end."""
+    """slurmctld has lost the job, and slurmdbd never received its end."""
     runaway = Slurm([{"2": "RUNNING"}], {"1": "RUNNING"})
     answers, _ = looks(runaway, {"1", "2"}, ABSENT_LOOKS)
     assert [answer["1"] for answer in answers] == ["RUNNING"] * (ABSENT_LOOKS - 1) + ["UNKNOWN"]
     assert {answer["2"] for answer in answers} == {"RUNNING"}
-    # While squeue does not answer, the accounting is all there is to go by.
+    # While squeue does not answer, only the accounting is used.
     answers, _ = looks(Slurm([None], {"1": "RUNNING"}), {"1"}, 2 * ABSENT_LOOKS)
     assert {answer["1"] for answer in answers} == {"RUNNING"}
 
@@ -110,7 +110,7 @@ def test_failed_queries_do_not_make_a_job_forgotten():
 
 
 def test_the_installed_executor_has_the_parts_that_the_lookout_replaces():
-    """And a status that the executor does not know keeps a job, UNKNOWN ends it."""
+    """The executor keeps a job with an unknown status, and ends one with UNKNOWN."""
     plugin = pytest.importorskip(slurm.PLUGIN)
     source = inspect.getsource(plugin.Executor.check_active_jobs)
     assert "query_job_status(" in source

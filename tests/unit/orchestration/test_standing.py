@@ -1,4 +1,4 @@
-"""What a changed config would do to the job files that exist."""
+"""Effects of a changed config on the existing job files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_other_optics_replace_finished_pairs_only_with_permission(made: FakeCamp
     ):  # fmt: skip
         assert part in str(caught.value)
     assert other.notes("about 3 h of CPU")[0] in str(caught.value)
-    # Only what this run would start counts.
+    # Only jobs that this run would start count.
     other.require_leave((), "")
     with pytest.raises(ConfigError, match="1 of 4 pairs would be computed again"):
         other.require_leave([("p0d000", 0)], "")

@@ -1,4 +1,4 @@
-"""A signal that stops a job becomes an exception, wherever the job is when it comes."""
+"""A signal that stops a job becomes an exception, at any place of the job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIGNALS = pytest.mark.parametrize(
 
 
 def compute(disturb: Callable[[], object]) -> None:
-    """Go on after a signal until its exception comes, as a job does; without one it lasts long."""
+    """Continue after a signal until its exception comes, as a job does. Without one this takes long."""
     disturb()
     ends = time.monotonic() + 20.0
     while time.monotonic() < ends:
@@ -33,7 +33,7 @@ def compute(disturb: Callable[[], object]) -> None:
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Also where the tests run in the background, and so ignore SIGINT and SIGHUP."""
+    """React to SIGINT and SIGHUP even if the tests run in the background, which ignores them."""
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
         with stop_signals.as_exceptions():
@@ -62,7 +62,7 @@ def test_an_exception_that_python_drops_is_raised_again(number: signal.Signals, 
 
 @SIGNALS
 def test_a_signal_raises_nothing_within_the_import_system(number: signal.Signals, exception: type[BaseException]):
-    """An exception there may leave a lock closed, for which other threads wait without end."""
+    """An exception there may leave a lock closed, so that other threads wait for ever."""
     where: list[str] = []
     code = compile(
         "kill()\nfor _ in range(100): sleep(0.001)\nended('import')", "<frozen importlib._bootstrap>", "exec"

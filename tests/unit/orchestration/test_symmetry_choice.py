@@ -1,4 +1,4 @@
-"""What the plan says of symmetry, and that jobs compute what it says."""
+"""The plan states the symmetry that is used, and jobs compute accordingly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of a job: its content, its origin, and that it appears complete or not at all."""
+"""The file of a job: its content and origin. It appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_second_writer_between_checksum_and_data_leaves_them_matching(fake, mo
     def replace(source: Path, target: Path) -> Path:
         if target.suffix == ".nc" and not raced:
             raced.append(source)
-            fake.write("p2d500", 1, seed=99)  # a seed that makes other bytes, as times and hosts would
+            fake.write("p2d500", 1, seed=99)  # another seed makes other bytes, as times and hosts do
         return rename(source, target)
 
     monkeypatch.setattr(Path, "replace", replace)
@@ -157,7 +157,7 @@ def test_a_job_killed_while_writing_leaves_the_old_result(fake, monkeypatch):
 def test_the_table_of_atoms_has_their_slices(fake):
     table = fake.table
     assert table.faces == pytest.approx([0.0, 1.9525, 3.905, 5.8575])
-    # Each plane of atoms lies in the middle of its slice.
+    # Each plane of atoms is in the middle of its slice.
     expected = np.round(fake.specimen.positions[:, 2] / (7.81 / 4)).astype(int)
     assert not differences(table.slice_index, expected)
     assert json.dumps(sorted(set(table.slice_index.tolist()))) == "[0, 1, 2, 3]"

@@ -1,4 +1,4 @@
-"""Waves that the jobs of one configuration share: one job computes them, others wait with a limit, damage is found."""
+"""Waves that the jobs of one configuration share: one job computes them, the others wait, and damage is found."""
 
 from __future__ import annotations
 

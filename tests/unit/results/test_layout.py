@@ -221,7 +221,7 @@ def names_of(group: netCDF4.Dataset, path: str) -> list[str]:
 
 
 def test_switched_off_blocks_add_nothing_to_a_result(tmp_path):
-    """No segments, phase images, waves, plasmons or sweeps: names are those of plain_result.txt, and no others."""
+    """Without segments, phase images, waves, plasmons and sweeps, the names are exactly those of plain_result.txt."""
     fake = FakeCampaign.of(tmp_path, cbed={"enabled": True}, frozen_phonon={"configurations": 2})
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:

@@ -1,4 +1,4 @@
-"""The merge: averages and their errors against plain NumPy, and everything that it must refuse."""
+"""The merge: averages and errors compared with plain NumPy, and input that it must refuse."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def ring(index: int) -> Callable[[Any], np.ndarray]:
 
 
 def mean(values: np.ndarray, over_configurations: bool, over_defoci: bool) -> np.ndarray:
-    """Averages with the axes kept, by a loop over jobs."""
+    """Averages with all axes, by a loop over jobs."""
     defoci, configurations = values.shape[:2]
     shape = (1 if over_defoci else defoci, 1 if over_configurations else configurations)
     result = np.zeros(shape + values.shape[2:])
@@ -135,7 +135,7 @@ def test_averages_do_not_depend_on_the_blocks_they_are_made_in(fake, tmp_path, m
             assert not differences(image(root, name), values)
 
 
-# Averages decide the order in which jobs are read, and the size of a batch.
+# The kept axes decide the order in which jobs are read, and the size of a batch.
 CUTS = {
     "averaged": {},
     "configurations kept": {"adf": {"average_configurations": False}},
@@ -156,7 +156,7 @@ def signals_of(file: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def _quick_processes(monkeypatch):
-    """Processes of the merge come from a fork server, which imports the package once; a new process takes a second."""
+    """Processes of the merge come from a fork server, which imports the package once. A new process takes a second."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["stemphony.results.batches"])
     forks = SimpleNamespace(get_context=lambda _: context, parent_process=multiprocessing.parent_process)
@@ -297,7 +297,7 @@ def test_a_source_size_is_applied_to_images_and_recorded(tmp_path):
 
 
 def test_an_elliptical_source_is_applied_along_its_axis_and_recorded(tmp_path):
-    """So thin along y that it blurs along x alone, to the mean of each row."""
+    """The source is so thin along y that it blurs only along x, to the mean of each row."""
     source = {"source_fwhm_nm": 20.0, "source_fwhm_across_nm": 1e-4, "source_rotation_deg": 0.0}
     fake = campaign_of(tmp_path, probe=source)
     fake.write_all()
@@ -373,7 +373,7 @@ def test_standard_error_is_that_of_the_blurred_image(tmp_path):
     fake = campaign_of(tmp_path, probe={"source_fwhm_nm": 5.0})
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:
-        # A source much wider than the cell leaves only the mean over the scan and its error.
+        # A source much wider than the cell leaves only the mean over the scan, and its error.
         means = stack(fake, ring(1)).mean(axis=(2, 3))
         expected = np.sqrt(np.tensordot(WEIGHTS**2, np.var(means, axis=1, ddof=1), axes=1) / CONFIGURATIONS)
         got = standard_error(root, "haadf")[0]
@@ -748,7 +748,7 @@ def partial(fake: FakeCampaign, missing: set[tuple[int, int]]) -> Path:
 
 @pytest.mark.parametrize("change", ["replaced", "deleted"])
 def test_a_file_that_changes_between_two_passes_is_refused(fake, monkeypatch, change):
-    """Otherwise only some blocks of the result would hold it, or its content would be unchecked."""
+    """Otherwise only some blocks of the result would contain the file, or its content would not be checked."""
     monkeypatch.setattr(block_module, "BLOCK_BYTES", 300.0)
     file, passes = fake.result.job(fake.campaign.defoci[1].id, 2), []
     refuse = module._ResultWriter._refuse_what_is_wrong

@@ -1,4 +1,4 @@
-"""stem.nc holds what viewers of the AMBER convention and scripts for STEMsalabim's files look for."""
+"""stem.nc has the names that viewers of the AMBER convention and scripts for STEMsalabim's files read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def merged(tmp_path_factory):
 
 
 def test_text_attributes_of_amber_are_characters(merged):
-    """OVITO reads no variable-length strings: characters stand beside the attribute's name, strings elsewhere."""
+    """OVITO reads no variable-length strings, so texts of AMBER are characters."""
     content = merged[1].read_bytes()
     assert re.search(rb"Conventions\0.{0,64}AMBER", content, re.DOTALL)
     assert re.search(rb"programVersion\0.{0,64}\d+\.\d+\.\d+", content, re.DOTALL)

@@ -53,7 +53,7 @@ def test_segments_are_images_with_errors(tmp_path):
         assert (images["q_1"].begin_deg, images["q_1"].end_deg) == pytest.approx((135, 225))
         assert (images["hexa_7"].inner_mrad, images["hexa_7"].outer_mrad) == pytest.approx((17.5, 30.0))
         assert images["hexa_0"].offset_mrad == pytest.approx([1, 0])
-        # both show the deflection, so each has names of its own
+        # both detectors show the deflection, so their images have different names
         assert {"q_dpc_x", "hexa_dpc_y"} <= set(images.variables)
         assert not {"dpc_x", "idpc", "icom", "q_idpc"} & set(images.variables)
     mean = np.mean([fake.signals(*pair).rings[..., -4] for pair in fake.pairs], axis=0)

@@ -77,7 +77,7 @@ def test_errors_of_a_signed_image_are_relative_to_its_contrast():
     image -= image.mean()
     errors = np.full(image.shape, 0.03)
     assert relative_error(image, errors, is_signed=True) == pytest.approx(0.03 / image.std())
-    # Its mean says nothing of the accuracy.
+    # The mean of such an image does not show its accuracy.
     assert relative_error(image + 5.0, errors, is_signed=True) == pytest.approx(0.03 / image.std())
     assert math.isnan(relative_error(np.zeros((4, 4)), errors[:4, :4], is_signed=True))
 

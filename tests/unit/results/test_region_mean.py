@@ -1,4 +1,4 @@
-"""The standard error of a mean over a region counts orbits, not pixels."""
+"""The standard error of a mean over a region counts orbits and not pixels."""
 
 from __future__ import annotations
 

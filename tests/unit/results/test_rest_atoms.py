@@ -1,4 +1,4 @@
-"""How the window of a result repeats follows from the atoms that the result holds."""
+"""The periods of a result's window follow from the atoms in the result."""
 
 from __future__ import annotations
 

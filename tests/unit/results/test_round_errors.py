@@ -1,4 +1,4 @@
-"""The error that a round is judged by: that of the merged images."""
+"""The error that decides about further rounds is that of the merged images."""
 
 from pathlib import Path
 from typing import Any

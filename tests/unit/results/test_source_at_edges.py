@@ -212,7 +212,7 @@ def test_results_hold_the_places_of_lines_and_lists(tmp_path, kind):
 
 
 def test_an_elliptical_source_keeps_its_direction_along_a_slanted_line():
-    """A line in the middle of a window, along 45°: its blur is that of the window's positions on it."""
+    """A line along 45° in the middle of a window is blurred like the window's positions on it."""
     specimen = aluminium()
     lx, ly = specimen.cell[:2]
     shape = SourceShape(ratio=0.25, rotation=math.radians(45))

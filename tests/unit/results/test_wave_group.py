@@ -1,4 +1,4 @@
-"""The group `waves` in job files and results: averages, errors, units, and how it is opened."""
+"""The group `waves` in job files and results: averages, errors, units and how readers open it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that have another meaning, size or unit than their name says: named in a note, or refused."""
+"""Values with another meaning, size or unit than their name: they are named in a note or refused."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_usual_materials_have_room_for_their_bond_lengths(material, density, dis
 
 
 def test_a_dense_film_is_even_and_has_no_order_beyond_its_neighbours():
-    """Packing 0.45. Clipping at the faces would pile atoms up there; crystals would have peaks at three distances."""
+    """Packing 0.45. Clipping would gather atoms at the faces, and crystals would have peaks at three distances."""
     side, depth, distance = 40.0, 40.0, 2.2
     number = round(0.45 / (np.pi / 6 * distance**3) * side * side * depth)
     atoms = film_positions(np.random.default_rng(5), number, (side, side), 0.0, depth, distance, np.empty((0, 3)))
@@ -190,7 +190,7 @@ def test_only_films_that_changed_are_computed_again():
 
 
 def test_films_of_random_addition_keep_their_random_numbers():
-    """Configurations that were drawn before belong to those that follow; a film at 0.2 of an earlier version."""
+    """Earlier configurations are averaged with later ones, so a film at 0.2 must be that of an earlier version."""
     atoms = film_positions(np.random.default_rng(7), 900, (40.0, 30.0), 0.0, 20.0, 2.0, np.empty((0, 3)))
     np.testing.assert_allclose(atoms[[0, 450, 899]], KEPT, atol=1e-9)
 

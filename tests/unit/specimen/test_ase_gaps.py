@@ -1,4 +1,4 @@
-"""Files whose symmetry, occupancies or elements ASE's readers drop or guess, and texts that they cannot read."""
+"""Files whose symmetry, occupancies or elements ASE's readers ignore or guess, and files that they cannot read."""
 
 from __future__ import annotations
 

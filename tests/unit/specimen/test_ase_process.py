@@ -1,4 +1,4 @@
-"""ASE reads in a process of its own: what it may take is limited, and what it says arrives as it was."""
+"""ASE reads in a process of its own, with limits; its results and messages arrive unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CIF files with slips of syntax that leave no doubt about the atoms are read; others are refused."""
+"""CIF files with errors of syntax are read if the atoms are certain, and refused otherwise."""
 
 from __future__ import annotations
 

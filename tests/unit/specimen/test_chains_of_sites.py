@@ -1,4 +1,4 @@
-"""Chains of sites that exclude their neighbours: two states where neighbours fill one site together, else a refusal."""
+"""Chains of sites that exclude their neighbours: two states if neighbours fill one site together, else refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charges of a structure file: ions that scatter as ions, and what is refused."""
+"""Charges of a structure file: ions scatter as ions, and impossible charges are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CIF: symmetry from everything a file may give, what a file states of itself, sites, U and disorder."""
+"""CIF files: symmetry, statements about themselves, sites, U and disorder."""
 
 from __future__ import annotations
 
@@ -643,7 +643,7 @@ def test_order_and_bits_of_a_group_by_number_are_those_of_ase(tmp_path, number):
     assert structure.revision == 1
 
 
-# What the file says beside its sites
+# Statements beside the sites
 
 
 @pytest.mark.parametrize("name", ["U_iso_or_equiv", "B_iso_or_equiv"])

@@ -120,7 +120,7 @@ def test_partial_occupancy_and_displacements_are_in_the_table(rows):
 
 
 def test_wrong_reading_would_be_seen(tmp_path, monkeypatch):
-    """The comparison can fail: half of the atoms of a file are dropped behind its back."""
+    """The comparison fails if the reader loses half of the atoms."""
     made(tmp_path)
     read = comparison.read_structure
 

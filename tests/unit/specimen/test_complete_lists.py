@@ -1,4 +1,4 @@
-"""A CIF that gives a symmetry and lists all atoms of the cell all the same: each line is one atom, or a refusal."""
+"""A CIF with a symmetry that still lists all atoms of the cell: each line is one atom, or the file is refused."""
 
 from __future__ import annotations
 

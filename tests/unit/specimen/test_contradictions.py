@@ -1,4 +1,4 @@
-"""Files that contradict themselves, or hold a number that cannot be read: named or refused, never passed over."""
+"""Files with contradictions or unreadable numbers: they are named or refused, never ignored."""
 
 from __future__ import annotations
 

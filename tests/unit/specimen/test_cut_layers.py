@@ -1,4 +1,4 @@
-"""Layers that a face of the cell cuts: kept together or named, never torn in silence."""
+"""Layers that a face of the cell cuts: they are kept together or named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a specimen: what is in it."""
+"""The picture of a specimen: cell, scan, probe, films and atoms."""
 
 from __future__ import annotations
 

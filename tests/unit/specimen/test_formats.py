@@ -1,4 +1,4 @@
-"""Which format a file has, by its name and its content together, and limits that are checked before it is read."""
+"""The format of a file follows from its name and content; limits are checked before it is read."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_thermal_columns_under_their_usual_names(tmp_path, name, value, u):
     structure = read_structure(extended(tmp_path, f"{name}:R:1", str(value)))
     assert structure.u_iso is not None
     assert structure.u_iso[0] == pytest.approx(u)
-    # Names that do not say which quantity they hold are named with what they are taken for.
+    # Columns with unclear names are listed with the quantity that they are taken for.
     taken = {"debye_waller_factors": "B = 8π²⟨u_x²⟩ in Å²", "msd": "⟨u_x²⟩ along one axis in Å²"}.get(name)
     assert [taken in note for note in structure.notes] == ([True] if taken else [])
     assert structure.revision == (1 if name == "u_iso" else 2)

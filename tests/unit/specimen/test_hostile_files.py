@@ -1,4 +1,4 @@
-"""Small structure files that ask for much memory, or whose numbers no program writes: refused, with little memory."""
+"""Small structure files that need much memory, or with absurd numbers: they are refused with little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sites that exclude each other, and the checks of distance and density on what is present together."""
+"""Sites that exclude each other, and checks of distance and density on atoms that are present together."""
 
 from __future__ import annotations
 

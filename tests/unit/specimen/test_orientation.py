@@ -1,4 +1,4 @@
-"""Which way the crystal faces: zone axes, supercell rows, sizes, origin and termination, against the lattice itself."""
+"""Orientation of the crystal: zone axes, supercell rows, sizes, origin and termination, compared with the lattice."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_gallium_polar_gan_points_up_and_against_the_beam(cif):
 
 
 def bond_offsets(specimen: Specimen, axis: int) -> list[float]:
-    """Of each Ga the way along one axis to the N that lies on the same line along it, within half a cell."""
+    """For each Ga, the distance along one axis to the N on the same line, within half a cell."""
     cell = np.asarray(specimen.cell)
     offsets = []
     for gallium in specimen.positions[specimen.symbols == "Ga"]:
@@ -552,7 +552,7 @@ def test_four_indices_and_three_name_the_same_direction(four, three):
     assert four_indices(three) == four
 
 
-# What atoms carry
+# Properties of atoms
 
 
 def test_tensors_turn_with_the_crystal():

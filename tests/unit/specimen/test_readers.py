@@ -1,4 +1,4 @@
-"""Files of VASP, LAMMPS and of other simulators, and PDB, as their programs mean them."""
+"""Files of VASP, LAMMPS, other simulators and PDB, read with the meaning of their programs."""
 
 from __future__ import annotations
 
@@ -535,7 +535,7 @@ def test_example_of_stemsalabims_documentation(tmp_path):
     assert structure.u_iso is not None
     np.testing.assert_allclose(structure.u_iso, [1e-3, 2e-3, 1e-3, 2e-3, 0])
     assert "outside the cell" in "\n".join(structure.notes)
-    # Its second P lies outside and on the first one. The refusal has the line that uses both, as STEMsalabim does.
+    # Its second P lies outside the cell, on the first one. The message has the line to use both, as STEMsalabim does.
     with pytest.raises(SpecimenError, match=r"\n  accept: \[distance\]$"):
         read_specimen(file)
     specimen = read_specimen(file, accept=["distance"])
@@ -596,7 +596,7 @@ def test_names_that_all_begin_in_column_13_tell_nothing_of_other_molecules(tmp_p
 
 
 def test_small_letters_and_residues_of_ions_leave_no_doubt(tmp_path):
-    """` Sr ` alone, by its place, would be sulphur; an ion's residue has its name."""
+    """By its column, ` Sr ` would be sulphur; the residue of an ion has the name of the ion."""
     file = pdb(tmp_path, "' Sr  ''Ti1  '' ZN  '")
     file.write_text(file.read_text().replace(" ZN  LYS", " ZN   ZN"))
     structure = read_structure(file)

@@ -1,4 +1,4 @@
-"""Weight, electrons and measured density that a CIF states are compared with its atoms, and make notes."""
+"""Weight, electrons and density that a CIF states are compared with its atoms; differences make notes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_statements_that_fit_make_no_note(tmp_path, statements):
     ],
 )
 def test_statements_against_the_atoms_are_named(tmp_path, statements, expected):
-    # Rock salt without its centring: a quarter of the atoms, which nothing else in the file speaks against.
+    # Rock salt without its centring has a quarter of the atoms, and nothing else in the file contradicts this.
     group = "F m -3 m" if "weight" in statements else "P m -3 m"
     found = notes(tmp_path, statements, group)
     assert len(found) == 1

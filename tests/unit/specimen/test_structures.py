@@ -1,4 +1,4 @@
-"""Structure files in: what a good file becomes, and what each bad file is told."""
+"""Reading of structure files: the specimen of a good file, and the message for each bad file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dopants and vacancies: exact numbers where they are drawn once, probabilities where each configuration draws."""
+"""Dopants and vacancies: exact numbers if they are drawn once, probabilities if each configuration draws them."""
 
 from __future__ import annotations
 

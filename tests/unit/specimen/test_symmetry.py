@@ -1,4 +1,4 @@
-"""Operations of specimens as slabs."""
+"""Symmetry operations of specimens as slabs: they keep the depth of each atom."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_one_different_atom_is_enough(change):
     specimen = srtio3((2, 2, 2))
     symbols, positions, u = specimen.symbols.copy(), specimen.positions.copy(), specimen.u_iso.copy()
     tensor = np.full((len(u), 3, 3), np.nan)
-    # On a general place, so that nothing but unity keeps it.
+    # On a general position, so that only the identity keeps it.
     number = int(np.flatnonzero(specimen.symbols == "O")[0])
     symbols[number] = "S" if change == "element" else "O"
     positions[number, 0] += 0.05 if change == "place" else 0.0

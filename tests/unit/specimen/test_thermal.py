@@ -1,4 +1,4 @@
-"""Where each atom's U comes from, and what is said of values that are not used."""
+"""The source of each atom's U, and notes about values that are not used."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def test_a_receiver_that_takes_each_event_slowly_is_named(result):
     courier = courier_of(result, memory)
     assert not courier.drain(0.5)
     assert courier.trouble == "answer too slow"
-    # What arrives while the run says its last word does not take the reason away.
+    # Events that arrive during the last message of the run do not change the reason.
     before = len(memory.taken)
     wait_until(lambda: len(memory.taken) > before + 1)
     assert courier.trouble == "answer too slow"
@@ -353,7 +353,7 @@ OWN, OTHER = "6b1e4f0e-6f0e-4d0c-9c53-1b7a3c0e7f11", "c6b3e1f4-0000-4000-8000-00
 @pytest.mark.parametrize("run", [0, 2])
 @pytest.mark.parametrize("batches", [False, True])
 def test_reports_of_another_simulation_in_the_folder_are_kept_and_not_sent(result, run, batches):
-    """The attack: a received folder ends a simulation of this user, with this user's password, at its first run."""
+    """The attack: the first run of a received folder ends a simulation of this user, with this user's password."""
     write(result, 1, "a", *({"when": step, "id": OWN} for step in range(12)))
     write(result, 1, "planted", {"when": 0, "id": OTHER, "event": "FINISH"}, {"when": 1, "id": OTHER})
     mixed = [OWN.upper(), OTHER, OWN, OTHER, OWN, OTHER]
@@ -382,7 +382,7 @@ def test_reports_of_another_simulation_in_the_folder_are_kept_and_not_sent(resul
 
 
 def test_reports_of_a_folder_that_lost_its_simulation_json_are_sent_by_the_next_run(result, tmp_path):
-    """The next run gives the folder another id. What the record of the user shows is still that this user ran it."""
+    """The next run gives the folder another id. The record still shows that this user ran the simulation."""
     before, elsewhere = str(uuid.uuid4()), str(uuid.uuid4())
     write(result, 1, "a", {"when": 0, "id": before}, {"when": 1, "id": before.upper()})
     write(result, 1, "b", {"when": 2, "id": elsewhere})
@@ -427,7 +427,7 @@ def test_a_receiver_without_batches_gets_one_event_per_request(result):
 
 
 class SlowBody(http.server.BaseHTTPRequestHandler):
-    """Stores all that it gets. The answer to a batch, or to anything, says 200 at once and then comes too slowly."""
+    """Stores all events. Its answer starts with 200 at once, and the rest comes too slowly, at least to a batch."""
 
     protocol_version = "HTTP/1.1"
     events: list[dict]

@@ -88,7 +88,7 @@ def test_the_longest_waits_are_5_and_2_and_60_seconds():
     assert (ONSTART_WAIT_S, JOB_END_WAIT_S, RUN_END_WAIT_S) == (5.0, 2.0, 60.0)
 
 
-# On the wire.
+# Sent events.
 
 
 def test_events_of_a_run_are_sent_with_all_keys(tmp_path, warnings):
@@ -259,7 +259,7 @@ def test_event_ids_are_reproducible_and_can_be_given(tmp_path, warnings):
     assert spooled(tmp_path / "c")[0]["event_id"] == SIMULATION
 
 
-# Off, and writing only.
+# Reporting that is off or only writes.
 
 
 @pytest.mark.parametrize("settings", [None, ReportingSettings(reporting=False, url="http://127.0.0.1:1/")])
@@ -308,7 +308,7 @@ def test_a_job_without_reporting_imports_no_heavy_package():
     assert result.stdout.strip() == "[]"
 
 
-# Nothing a receiver does fails a simulation or holds it.
+# No receiver can fail or delay a simulation.
 
 FAULTS = [
     "refuse",
@@ -357,7 +357,7 @@ def test_a_job_ends_in_time_under_every_fault(tmp_path, warnings, mode):
             assert time.monotonic() - began < 3.0
         assert mode == "huge" or not complete
         assert target.connections == 0
-    # Everything is on disk, whatever became of the rest, and nothing of it is secret.
+    # Every event is on disk in any case, and none contains a secret.
     assert [event["seq"] for event in spooled(tmp_path)] == list(range(20))
     assert CANARY not in everything_below(tmp_path)
     assert CANARY not in "".join(warnings)
@@ -473,7 +473,7 @@ def test_flush_leaves_the_reporter_usable_and_close_does_not(warnings):
         assert [event["event"] for event in server.events] == ["CANCELLED", "CANCELLED", "FINISH"]
 
 
-# No secret leaves its place.
+# Secrets stay in the settings.
 
 
 def test_no_secret_on_disk_in_reprs_or_messages(tmp_path, warnings):
@@ -513,7 +513,7 @@ def test_spool_and_marker_follow_the_umask(tmp_path, warnings):
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o640}
 
 
-# The job's own logic.
+# Progress and ends of a job.
 
 
 def percents(folder: Path) -> list[float]:
@@ -656,7 +656,7 @@ def test_examples_of_the_page_are_valid_and_complete():
 
 
 def test_an_event_that_a_signal_keeps_from_the_sender_is_never_acknowledged(tmp_path, warnings, monkeypatch):
-    """SIGTERM between the spool and the sender: the courier sends the event, whatever was sent after it."""
+    """SIGTERM arrives between spool and sender. The courier sends the event, even if later ones were sent."""
     with EchoServer() as server:
         job = job_reporter(settings_for(server.url), tmp_path, warnings)
         put = job._reporter._sender.put

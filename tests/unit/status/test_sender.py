@@ -97,7 +97,7 @@ def test_retry_after_is_obeyed_and_not_waited_for():
         sender = filled(server.url)
         assert server.wait_for(1)
         began = time.monotonic()
-        # The next attempt is a minute away, behind the deadline: patience would be wasted.
+        # The next attempt is a minute away, after the deadline, so patience would be wasted.
         assert not sender.flush(20.0, patient=True)
         assert time.monotonic() - began < 10.0
         sender.stop()
@@ -130,7 +130,7 @@ def test_impatient_flush_returns_at_once_after_a_failure():
 def test_an_impatient_flush_leaves_an_unanswered_attempt():
     assert LIMITS.unanswered_s == 2.0
     with FaultServer("hang") as server:
-        # Before the sender begins: its thread may send before this one looks at the clock.
+        # The clock is read first, because the thread of the sender may send before.
         began = time.monotonic()
         sender = filled(server.url, limits=Limits(unanswered_s=0.3))
         assert not sender.flush(30.0)

@@ -52,7 +52,7 @@ def test_event_id_is_deterministic_and_tells_events_apart():
 
 
 def test_event_id_never_changes():
-    # A value that moves would make every event of a running campaign new to its receiver.
+    # If ids changed, every event of a running campaign would be new to its receiver.
     assert event_id(SIMULATION, 1, "START_SIMULATION") == "f571279b-94d3-54d1-96aa-3b9b70ffba99"
 
 
@@ -159,7 +159,7 @@ def test_sanitized_message_is_short_plain_and_without_absolute_paths(text):
     assert len(message.encode("utf-8")) <= 2048
     assert [letter for letter in message if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")] == []
     assert "://" not in message
-    # A slash stays only inside a ratio; none begins a word.
+    # A slash stays only inside a ratio and never begins a word.
     around = [message[max(i - 1, 0) : i + 2] for i, c in enumerate(message) if c == "/"]
     assert [text for text in around if not re.fullmatch(r".*\w/\w.*", text)] == []
     assert "ada" not in message or "/ada/" not in message

@@ -108,7 +108,7 @@ def test_user_without_password_and_password_without_user_are_mentioned():
     assert "no auth_user" in " ".join(resolve({**ON, "auth_pass": CANARY}, Path()).warnings)
 
 
-CERTIFICATE = re.search(  # one of those that come with requests
+CERTIFICATE = re.search(  # one of the certificates that come with requests
     r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", Path(certifi.where()).read_text("utf-8"), re.DOTALL
 )[0]
 
@@ -249,7 +249,7 @@ def test_bad_values_are_refused_without_showing_them(block, where, tmp_path):
     for secret in (CANARY, "CANARY_7f3a", CANARY.lower(), "7331"):
         assert secret not in str(caught.value)
         assert secret not in repr(caught.value)
-    # What is chained would be printed under the message.
+    # A chained exception would be printed under the message.
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 

@@ -1,4 +1,4 @@
-"""STEMsalabim's block, as it stands in its documentation and in its files, becomes our YAML."""
+"""STEMsalabim's reporting block, as in its documentation and files, becomes our YAML."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def test_an_answer_that_ends_is_not_called_slow():
 def test_an_endless_answer_is_not_read_to_its_end(mode, verdict):
     with FaultServer(mode) as server:
         assert post(server.url).verdict is verdict
-    # What the kernels took into their buffers, not what a reader would have taken.
+    # The bytes in buffers of the kernels, not all that a reader would have read.
     assert server.bytes_sent < 50_000_000
 
 

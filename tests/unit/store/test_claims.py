@@ -1,4 +1,4 @@
-"""Claims: one computes, the others wait; the dead are known by what they wrote, and by their silence."""
+"""Claims: one process computes and the others wait. Dead holders are known by their process id or their silence."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dead_process() -> int:
 
 
 def waited(file: Path) -> bool:
-    """Whether a waiter goes on waiting, with a heartbeat that is expected every half second."""
+    """Whether a waiter still waits after five looks."""
     looks = []
 
     def look() -> None:
@@ -200,7 +200,7 @@ def test_many_waiters_for_a_dead_claim_take_it_one_at_a_time(file):
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_a_claim_that_cannot_be_read_is_waited_for_by_its_heartbeat(file, monkeypatch, quiet):
-    """Another user's; when it falls silent it cannot be removed either."""
+    """The claim belongs to another user. Even without a heartbeat it cannot be removed."""
     write(file, replace(Holder.here(), pid=dead_process()))
     opened = ordinary_files.open_file
 

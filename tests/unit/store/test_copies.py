@@ -1,4 +1,4 @@
-"""A copy of a results folder is another simulation; a moved folder is the same one."""
+"""A copy of a results folder is another simulation; a moved folder is the same simulation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_copy_gets_a_new_id_at_its_first_run(tmp_path):
     assert after.seed == before.seed
     assert after.ids == {after.id, before.id}
     assert ledger.identity(original, 7) == before
-    # From now on both go on as they are, and so does a copy of the copy.
+    # From now on both keep their ids, and so does a copy of the copy.
     assert settle_identity(copy) == settle_identity(original) == ""
     third = copied(copy, tmp_path / "c")
     settle_identity(third)
@@ -87,7 +87,7 @@ def test_the_second_copy_of_a_folder_that_is_gone_is_found_by_the_record_of_the_
 
 @pytest.mark.parametrize("form", [str, str.upper, "urn:uuid:{}".format])
 def test_a_received_folder_with_the_id_of_a_simulation_of_this_user_gets_a_new_id(tmp_path, form):
-    """The attack: a received folder names the place where it will be unpacked, and an id of this user in any form."""
+    """The attack: a received folder names the path where it will be unpacked, and an id of this user in any form."""
     mine, received = made(tmp_path / "mine"), made(tmp_path / "received")
     known = ledger.identity(mine, 7).id
     received.identity.write_text(json.dumps({**json.loads(received.identity.read_text()), "id": form(known)}))
@@ -118,7 +118,7 @@ def test_another_simulation_in_the_old_folder_makes_no_copy(tmp_path):
 
 @pytest.mark.parametrize("same_path", [False, True])
 def test_a_copy_whose_original_is_invisible_keeps_the_id_and_gets_other_event_ids(tmp_path, same_path):
-    """A copy on another machine: both go on with one id, and no event of one is a duplicate of the other's."""
+    """A copy on another machine keeps the id of the original, but its events have other ids."""
     original = made(tmp_path / "a")
     copy = original if same_path else copied(original, tmp_path / "b")
     there = ledger.identity(original, 7)
@@ -145,7 +145,7 @@ def test_a_folder_of_an_earlier_version_records_its_place(tmp_path):
 
 
 def test_a_copy_that_restored_its_id_from_job_files_hides_no_events(tmp_path):
-    """simulation.json was lost in a copy, or in the original: nothing shows which."""
+    """simulation.json was lost in a copy or in the original, and nothing shows in which."""
     ids = []
     for name in ("a", "b"):
         result = ResultPaths(tmp_path / name)

@@ -1,4 +1,4 @@
-"""File systems that refuse locks: HDF5 opens files there without, or the message says what to set."""
+"""File systems that refuse locks: HDF5 opens files without locks, or the message names the setting."""
 
 from __future__ import annotations
 

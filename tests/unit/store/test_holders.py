@@ -1,4 +1,4 @@
-"""Runs that note themselves in a working directory, and what a run says of Slurm jobs that are there before its own."""
+"""Runs note themselves in a working directory, and a run reports Slurm jobs that existed before its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEFT = [slurm.QueuedJob("7", "RUNNING"), slurm.QueuedJob("8", "PENDING")]
 
 @pytest.fixture
 def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the run of `tiny` in this process says; two jobs of `tiny` are in Slurm's queue."""
+    """Messages of a run of `tiny` in this process, while two jobs of `tiny` are in Slurm's queue."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(slurm, "leftovers", lambda directory, name: LEFT if name == "tiny" else [])
     return []
@@ -33,7 +33,7 @@ def begin(said: list[str]) -> None:
 
 
 def note(**other: object) -> None:
-    """Another run, as its own process has noted it."""
+    """Write the note of another run."""
     parent = os.getppid()
     noted = {"simulation": "tiny", "host": socket.gethostname(), "pid": parent, "started": process_start(parent)}
     HOLDERS.mkdir(parents=True)
@@ -51,7 +51,7 @@ def test_a_run_notes_itself_and_removes_the_note(said: list[str]):
 
 
 def test_a_snakemake_that_is_killed_early_has_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """`stemphony run` notes the process that it starts; Snakemake takes its lock before it can do so itself."""
+    """`stemphony run` writes the note, because Snakemake takes its lock before it could write the note itself."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its own handlers
     result = ResultPaths.of("tiny", tmp_path / "results")
     sleeping = SnakemakeProcess(["sleep", "100"], tmp_path, result, holds=True)

@@ -23,7 +23,7 @@ def result(tmp_path):
 
 
 def racing(result: ResultPaths, expression: str) -> list[str]:
-    """What several processes print that evaluate an expression at the same moment."""
+    """Let several processes evaluate an expression at the same moment, and return what they print."""
     imports = (
         "from stemphony.store import ledger\nfrom stemphony.paths import ResultPaths\n"
         f"result = ResultPaths(pathlib.Path({str(result.root)!r}))"
@@ -51,7 +51,7 @@ def test_racing_processes_make_one_identity(result):
 @pytest.mark.slow
 @pytest.mark.parametrize("instance", [{}, {"instance": "ab", "originals": ["c"], "copied_from": "c"}])
 def test_an_identity_that_is_lost_during_a_run_is_restored_from_its_plan(result, instance):
-    """The attack: simulation.json is deleted while jobs run; before, their events and seeds were of two simulations."""
+    """simulation.json is deleted while jobs run. Their events and seeds must stay those of one simulation."""
     ledger.identity(result, 0, margin_nm=0.25)
     result.identity.write_text(json.dumps({**json.loads(result.identity.read_text()), **instance}))
     first = ledger.identity(result, 0)
@@ -206,7 +206,7 @@ def test_a_lost_identity_comes_back_with_the_id_and_the_drawn_seed_of_the_job_fi
 
 
 def test_the_plan_of_another_run_does_not_replace_a_missing_one(tmp_path):
-    """On a full disk under the reports the last run's plan serves, if it is this run's."""
+    """On a full disk under the reports, the default plan is used if it belongs to this run."""
     result = ResultPaths(tmp_path / "x")
     result.run(1).mkdir(parents=True)
     ledger.write_plan(result, {"run": 1, "of": "first"}, 1)

@@ -1,4 +1,4 @@
-"""What this user ran: found by the id of a simulation, in a folder that only this user writes."""
+"""The record of the user's own runs: found by the id of a simulation, in a folder that only this user writes."""
 
 from __future__ import annotations
 

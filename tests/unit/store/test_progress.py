@@ -1,4 +1,4 @@
-"""How far a run is: what jobs note, what is summed up, and what is printed."""
+"""Progress of a run: notes of jobs, their sum, and the printed line."""
 
 from __future__ import annotations
 

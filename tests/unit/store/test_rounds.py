@@ -1,4 +1,4 @@
-"""Files of rounds."""
+"""The files that say how the rounds of a goal ended."""
 
 from __future__ import annotations
 

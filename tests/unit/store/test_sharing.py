@@ -1,4 +1,4 @@
-"""Two users in one results folder: what one makes, the other goes on with, as the folder allows it and no further."""
+"""Two users in one results folder: one user continues the work of the other, as far as the folder allows."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from stemphony.store.atomic import write_text_atomic
 from support.status_server import EchoServer, closed_port
 
 ALICE, BOB, GROUP = 60_001, 60_002, 60_100
-IMPORTED = (requests, backlog, Event)  # a user of the test may not read the files of modules
+IMPORTED = (requests, backlog, Event)  # the user of the test may be unable to read the files of modules
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for two users")
 
 
-codecs.lookup("ascii")  # the other user may not be able to read the folder of this Python, where the codec is
+codecs.lookup("ascii")  # the other user may be unable to read the folder of this Python, which has the codec
 
 
 def as_user(uid: int, folder: Path, act: Callable[[], None]) -> None:
@@ -60,7 +60,7 @@ def as_user(uid: int, folder: Path, act: Callable[[], None]) -> None:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder for both users; pytest's own folders are root's alone."""
+    """A folder for both users; only root may enter pytest's folders."""
     folder = Path(tempfile.mkdtemp(prefix="stemphony-shared-"))
     folder.chmod(0o755)
     (folder / "work").mkdir()
@@ -83,7 +83,7 @@ def config_for(folder: Path, uid: int, url: str) -> Path:
 
 
 def run_without_receiver(config: Path) -> None:
-    """What a run and one of its jobs write, with a receiver that is away."""
+    """Write the files of a run and one of its jobs, with an absent receiver."""
     result = ResultPaths(Path("results/gan").absolute())
     sharing.follow(Path.cwd(), result.root)
     identity = ledger.identity(result, 1)
@@ -144,7 +144,7 @@ def test_one_user_replays_what_another_one_could_not_send_and_runs_again(shared)
 
 
 def config_for_user(folder: Path, uid: int, url: str) -> Path:
-    """As `config_for`, written by the user."""
+    """A config as `config_for` makes it, written by the user."""
     file = folder / f"home-{uid}" / "own.yaml"
     file.write_text(json.dumps({"http_reporting": {"reporting": True, "url": url}}))
     return file
@@ -189,7 +189,7 @@ def test_the_group_gets_the_rights_of_the_folder(tmp_path, mode, mask, expected)
 
 
 def test_a_folder_of_another_group_gives_nothing_away(tmp_path):
-    """Without the set-group-ID bit, new files have the group of the user, to which the folder gives nothing."""
+    """Without the set-group-ID bit, new files have the user's group, which has no rights in the folder."""
     tmp_path.chmod(0o775)
     if os.geteuid() == 0:
         os.chown(tmp_path, -1, GROUP)
@@ -199,7 +199,7 @@ def test_a_folder_of_another_group_gives_nothing_away(tmp_path):
 
 
 def test_a_working_directory_that_is_not_shared_keeps_its_umask(tmp_path):
-    """Snakemake keeps records there that it trusts."""
+    """Snakemake trusts the records that it keeps in the working directory."""
     shared, own = tmp_path / "shared", tmp_path / "own"
     shared.mkdir()
     own.mkdir()

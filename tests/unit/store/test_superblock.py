@@ -1,4 +1,4 @@
-"""What is seen of a NetCDF-4 file without opening it."""
+"""Whether a NetCDF-4 file is cut off, from its superblock and its size."""
 
 from __future__ import annotations
 

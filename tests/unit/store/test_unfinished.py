@@ -1,4 +1,4 @@
-"""Files that killed processes have begun are removed; those of the living and of other machines are left alone."""
+"""Unfinished files of killed processes are removed; those of living processes and other machines stay."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def result(tmp_path: Path) -> ResultPaths:
 
 
 def begin(file: Path) -> tuple[subprocess.Popen[bytes], Path]:
-    """A process that is writing a file, and what it has of it."""
+    """A process that writes a file, and the unfinished file."""
     process = subprocess.Popen([sys.executable, "-c", HANGS, file], env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
     wait_for(lambda: list(file.parent.glob(f".{file.name}.*")), "a file that is begun")
     (begun,) = file.parent.glob(f".{file.name}.*")
