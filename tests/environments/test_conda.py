@@ -169,7 +169,7 @@ def controller(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_lost_job_is_computed_by_the_controllers_environment_and_nothing_is_made_anew(
+def test_the_controllers_environment_computes_a_lost_job_without_making_an_environment(
     rig: Rig, simulated: Simulated, controller: Path, tmp_path: Path
 ):
     campaign = simulated.campaign.copy(tmp_path / "again")

@@ -85,7 +85,7 @@ def test_a_disk_without_hard_links_gets_a_whole_backup(filled: Inside, tmp_path:
     assert content(tmp_path) == {"copy"}
 
 
-def test_of_simultaneous_backups_to_one_name_exactly_one_succeeds(filled: Inside, tmp_path: Path):
+def test_exactly_one_of_simultaneous_backups_to_one_name_succeeds(filled: Inside, tmp_path: Path):
     said: list[str] = []
     refused: list[str] = []
 

@@ -376,7 +376,7 @@ def test_a_revoked_credential_ends_within_a_second(guarded: tuple[Inside, str, s
     assert monitor.client.post("/", json=GOOD, headers=basic("cluster", writer)).status_code == 401
 
 
-def test_a_monitor_whose_last_credential_is_revoked_lets_nobody_in(guarded: tuple[Inside, str, str]):
+def test_a_monitor_whose_last_credential_is_revoked_refuses_all_requests(guarded: tuple[Inside, str, str]):
     monitor, writer, _ = guarded
     clock = [0.0]
     monitor.services.gate = Gate(monitor.database, lambda: clock[0])
@@ -670,7 +670,7 @@ def test_the_database_can_be_read_by_its_owner_only(tmp_path: Path):
 # --- limits, filters, metrics ---------------------------------------------------------------------------------------
 
 
-def test_a_client_that_sends_too_much_is_told_to_wait(monitor: Inside):
+def test_a_client_that_sends_too_much_is_asked_to_wait(monitor: Inside):
     monitor.services.rate = RateLimit(2.0)
     answers = [monitor.client.post("/", json={**GOOD, "n": n}) for n in range(15)]
     assert [answer.status_code for answer in answers] == [200] * 10 + [429] * 5

@@ -153,7 +153,7 @@ def unknown(*_: Any) -> NoReturn:
     raise KeyError("uid not found")
 
 
-def test_a_user_without_a_name_and_home_is_told_what_to_do(
+def test_a_user_without_a_name_and_home_gets_advice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     for name in ("HOME", "XDG_DATA_HOME", "STEMPHONY_MONITOR_DB", "LOGNAME", "USER", "LNAME", "USERNAME"):

@@ -66,7 +66,7 @@ def test_the_grid_has_a_row_for_each_defocus_and_one_for_each_that_has_not_start
     assert drawn.html.count('tabindex="0"') == 1
 
 
-def test_a_grid_that_nobody_could_look_at_is_cut():
+def test_a_grid_too_large_to_look_at_is_cut():
     simulation = SimulationSummary(1, "x", num_defoci=1000, num_configurations=1000)
     drawn = grid(simulation, [], [])
     assert drawn.html.count('role="gridcell"') == 12_000

@@ -344,7 +344,7 @@ def test_no_import_is_hidden_from_this_test():
         assert not re.search(r"__import__\(|importlib\.import_module|exec\(", file.read_text(encoding="utf-8")), file
 
 
-def test_standard_library_is_told_from_the_rest():
+def test_every_third_party_package_of_the_code_is_known():
     known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "gemmi"}
     known |= {
         "matplotlib",

@@ -203,7 +203,7 @@ def test_snakemake_takes_no_misspelt_entry_of_reporting_either():
         assert CANARY not in str(caught.value)
 
 
-def test_the_command_line_of_somebody_elses_workflow_may_have_secrets_of_its_own():
+def test_the_command_line_of_an_outer_workflow_may_have_secrets_of_its_own():
     """Stemphony is a module in that workflow."""
     overrides.refuse_reporting({"api_key": CANARY, "reports": {"auth": CANARY}}, is_ours=False)
     with pytest.raises(ConfigError, match="is read from the config file alone"):

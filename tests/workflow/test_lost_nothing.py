@@ -130,7 +130,7 @@ def test_every_kind_of_fault_occurred_often_enough(reported: Reported):
 
 
 @pytest.mark.slow
-def test_what_a_job_has_reported_is_on_disk_even_if_it_was_killed(reported: Reported):
+def test_events_that_a_job_reported_are_on_disk_even_if_it_was_killed(reported: Reported):
     for name, percent in reported.said.items():
         reached = [round(100 * event["progress"]) for event in reported.spooled[name] if event["event"] == "PROGRESS"]
         assert reached[: percent + 1] == list(range(percent + 1))

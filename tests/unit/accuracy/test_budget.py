@@ -41,7 +41,7 @@ def test_unequal_ratios_of_the_lengths_are_allowed():
         (1e-9 * COEFFICIENTS, 0.5e-9 * COEFFICIENTS),  # rounding
     ],
 )
-def test_what_follows_no_power_law_has_no_order(first: np.ndarray, further: np.ndarray):
+def test_changes_without_a_power_law_have_no_order(first: np.ndarray, further: np.ndarray):
     assert confirmed_order(OWN, first, further, LENGTHS, 1e-5) is None
 
 

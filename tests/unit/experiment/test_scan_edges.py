@@ -45,7 +45,7 @@ def test_a_window_of_whole_periods_repeats(x, y, expected):
     assert repeats(CELL, CRYSTAL, x=x, y=y, points=[12, 12]) == expected
 
 
-def test_the_whole_cell_repeats_whatever_is_in_it():
+def test_the_whole_cell_repeats_with_any_content():
     assert window_repeats(block(points=[4, 4]), CELL, nothing) == (0, 0)
     assert window_repeats(block(x=[0.5, 1.5], points=[4, 4]), CELL, nothing) == (0, 0)
     inner = {"unit": "angstrom", "x": [0.0, 3 * A], "y": [0.0, 2 * A], "points": [4, 4]}

@@ -276,7 +276,7 @@ def test_a_result_without_segments_has_no_dpc(tmp_path):
         drawn(plain, "dpc")
 
 
-def test_of_two_segmented_detectors_one_is_chosen(tmp_path):
+def test_one_of_two_segmented_detectors_is_chosen(tmp_path):
     both = {"segmented": {"q": QUADRANTS, "r": {**QUADRANTS, "inner_mrad": 5.0}}}
     result = OpenedResult(merged(tmp_path, adf=both).result.merged)
     with pytest.raises(ResultError, match=r"has q, r\."):

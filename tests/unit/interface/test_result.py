@@ -163,7 +163,7 @@ def test_one_defocus_can_be_chosen_where_they_are_kept_apart(apart, tmp_path):
         st.open(averaged.result.root).image("haadf", defocus_nm=2.5)
 
 
-def test_what_a_result_does_not_hold_is_refused_with_what_it_holds(fake, tmp_path):
+def test_a_missing_signal_is_refused_with_a_list_of_the_available_ones(fake, tmp_path):
     result = st.open(fake.result.root)
     with pytest.raises(st.StemphonyError, match="no detector 'abf'; it has bf, haadf"):
         result.image("abf")
@@ -245,5 +245,5 @@ def test_deflections_and_phases_are_images_with_their_unit(tmp_path):
     assert "inner_mrad" not in result.image("idpc").attrs
 
 
-def test_type_checkers_are_told_that_the_package_is_typed():
+def test_the_package_is_marked_as_typed():
     assert (SCRIPTS / "stemphony/py.typed").is_file()

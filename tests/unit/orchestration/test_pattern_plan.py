@@ -70,6 +70,6 @@ def test_contradictions_are_refused(blocks, message):
     ],
     ids=str,
 )
-def test_what_cell_or_grid_do_not_hold_is_refused_by_its_own_key(cbed, message):
+def test_patterns_that_cell_or_grid_cannot_hold_are_refused_by_their_own_key(cbed, message):
     with pytest.raises(ConfigError, match=message):
         experiment(cbed={"enabled": True, **cbed})

@@ -301,7 +301,7 @@ def test_times_of_slurm_are_read(text: str, minutes: int | None):
         ("", False),
     ],
 )
-def test_jobs_of_the_simulation_are_told_by_name_and_folder(line: str, is_left: bool, tmp_path: Path):
+def test_jobs_of_the_simulation_are_recognised_by_name_and_folder(line: str, is_left: bool, tmp_path: Path):
     listed = line.format(run=RUN, uuid=UUID, here=tmp_path)
     found = slurm._of_simulation([listed], tmp_path, "quick")
     assert found == ([QueuedJob("17", "RUNNING")] if is_left else [])

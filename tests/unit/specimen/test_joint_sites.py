@@ -77,7 +77,7 @@ def test_an_assembly_and_a_site_close_to_it_are_one_cluster():
     np.testing.assert_array_equal(found.sum(axis=1), 1)
 
 
-def test_molecules_that_share_group_numbers_without_a_named_assembly_are_told_apart_by_their_occupancies():
+def test_molecules_that_share_group_numbers_without_a_named_assembly_are_distinguished_by_occupancies():
     rows = [("C", 0, 0, 0, 0.7), ("N", 2, 0, 0, 0.3), ("C", 0, 4, 4, 0.4), ("N", 2, 4, 4, 0.6)]
     joint = with_joint_sites("f", specimen(rows, disorder=[0, 0, 0, 0], disorder_group=[1, 2, 1, 2]))
     found = drawn(joint)
@@ -87,7 +87,7 @@ def test_molecules_that_share_group_numbers_without_a_named_assembly_are_told_ap
     assert "assembly of their own" in "\n".join(joint.notes)
 
 
-def test_alternatives_of_one_residue_exclude_each_other_whatever_other_residues_have():
+def test_alternatives_of_one_residue_exclude_each_other_beside_any_other_residues():
     """Three places A, B, C of one atom, and two of another one whose share of B is the same."""
     rows = [("C", 0, 0, 0, 0.5), ("C", 1, 0, 0, 0.3), ("C", 0, 1, 0, 0.2), ("N", 4, 4, 4, 0.7), ("N", 4, 4, 5, 0.3)]
     joint = with_joint_sites("f", specimen(rows, disorder=[0] * 5, disorder_group=[1, 2, 3, 1, 2]))

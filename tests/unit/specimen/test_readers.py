@@ -500,7 +500,7 @@ def test_prismatic_is_in_angstroms_with_rms(tmp_path, title):
     assert structure.occupancy.tolist() == [1, 0.5]
 
 
-def test_fractions_are_told_by_distances(tmp_path):
+def test_fractional_coordinates_are_recognised_by_distances(tmp_path):
     rows = "38 0 0 0 1 0.088\n22 0.5 0.5 0.5 1 0.074\n"
     structure = read_structure(prismatic(tmp_path, rows, "3.905 3.905 3.905 90 90 90"))
     assert bond(structure) == pytest.approx(A * np.sqrt(3) / 2)
@@ -569,7 +569,7 @@ def pdb(folder: Path, names: str, group: str = "P 1", element: str = "", b: floa
     )
 
 
-def test_place_of_a_name_tells_its_element(tmp_path):
+def test_the_column_of_a_name_gives_its_element(tmp_path):
     structure = read_structure(pdb(tmp_path, "' CA  ''CA   '' CD  '' NE  '' HG  ''HG   ''HG11 ''1HB  '"))
     assert structure.symbols.tolist() == ["C", "Ca", "C", "N", "H", "Hg", "H", "H"]
     assert "columns 77" in "\n".join(structure.notes)

@@ -34,7 +34,7 @@ def test_a_fraction_that_is_drawn_once_is_an_exact_number():
     )
 
 
-def test_a_rounded_fraction_is_said_beside_the_one_that_was_asked():
+def test_a_rounded_fraction_is_stated_beside_the_requested_one():
     line = dict(doped({"element": "Sr", "by": "La", "fraction": 0.2}, repeat=(2, 2, 2)).building.lines())
     assert line["substitution"].startswith("2 of 8 Sr (25 %, rounded from 20 %) are La")
     line = dict(doped({"element": "Sr", "by": "La", "fraction": 0.25}, repeat=(2, 2, 2)).building.lines())
