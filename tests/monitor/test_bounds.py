@@ -227,7 +227,8 @@ def test_a_reader_that_takes_no_answer_is_cut_off(tmp_path: Path, monkeypatch: p
         thread.start()
         with socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=20) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            time.sleep(3.5)
+            wait_for(lambda: server.active_channels, "the connection")
+            wait_for(lambda: not server.active_channels, "the end of the connection")
             received = 0
             with contextlib.suppress(ConnectionResetError):
                 while part := connection.recv(1_000_000):

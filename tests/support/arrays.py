@@ -11,7 +11,7 @@ def differences(found: ArrayLike, expected: ArrayLike) -> str:
 
     NaN is equal to nothing. pytest itself prints only the corners of long arrays.
     """
-    one, other = np.atleast_1d(found), np.atleast_1d(expected)
+    one, other = np.atleast_1d(np.asarray(found)), np.atleast_1d(np.asarray(expected))
     if one.shape != other.shape:
         return f"the shape is {one.shape}, not {other.shape}"
     places = np.argwhere(one != other)
