@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 
 def differences(found: ArrayLike, expected: ArrayLike) -> str:
-    """Return where two arrays differ, for ``assert not differences(…)``; empty if they are equal bit for bit.
+    """Return where two arrays differ, for ``assert not differences(…)``; empty if all values are equal.
 
     NaN is equal to nothing. pytest itself prints only the corners of long arrays.
     """
