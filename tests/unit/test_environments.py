@@ -140,21 +140,6 @@ def test_every_import_of_the_monitor_is_installed_by_its_environment():
     assert not missing
 
 
-@pytest.mark.slow
-def test_every_import_of_the_tests_is_installed_for_development():
-    ours = {file.stem for file in (ROOT / "workflow/scripts").glob("*.py")}
-    ours |= {entry.name for entry in (ROOT / "tests").iterdir() if entry.is_dir()} | {"conftest", "make", "fork_client"}
-    ours |= {file.stem for file in (ROOT / "docs" / "comparison").glob("*.py")}
-    installed = of_pip(ENVS / "development.lock.txt")
-    # These run in an environment of their own.
-    elsewhere = {ROOT / "tests/environments" / name for name in ("build_recipe.py", "channel.py", "launcher.py")}
-    elsewhere |= {ROOT / "tests/readers/read_exported.py"}
-    needed = third_party(sorted(set((ROOT / "tests").rglob("*.py")) - elsewhere)) - ours
-    assert not {
-        module for module in needed if canonical(MODULES.get(module, module).replace("_", "-")) not in installed
-    }
-
-
 @pytest.mark.parametrize(("room", "name"), [("interface", "notebook"), ("export", "export")])
 def test_every_import_of_an_optional_room_is_installed_by_an_environment_or_its_extra(room, name):
     text = (ROOT / "pyproject.toml").read_text()

@@ -73,20 +73,6 @@ def outside(files: set[str], *allowed: str) -> set[str]:
     return {file for file in files if not any(fnmatch.fnmatch(file, pattern) for pattern in allowed)}
 
 
-@pytest.mark.slow
-def test_the_walk_sees_imports_of_all_kinds():
-    assert importers("numpy")
-    assert importers("netCDF4") - importers("netCDF4", at_once=True)
-    assert any(
-        found == Import("stemphony/results/merge.py", "stemphony.experiment.model", True) for found in all_imports()
-    )
-    assert any(
-        found.module == "stemphony.store.ledger" and found.file == "stemphony/orchestration/job.py"
-        for found in all_imports()
-    )
-    assert any(found.file == "run_multislice.py" and not found.at_once for found in all_imports())
-
-
 NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
 
 # --- packages of others -------------------------------------------------------------------------------------------

@@ -79,7 +79,6 @@ def test_profiles_of_other_schedulers_set_what_a_cluster_needs(name):
     assert {"mem_mb", "runtime"} <= set(content(profile)["default-resources"])
     plugin = f"snakemake-executor-plugin-{content(profile)['executor']}"
     assert re.search(rf"^{plugin}==[\d.]+$", (ROOT / "envs/executors.in").read_text(), re.MULTILINE)
-    assert "We have not run this profile" in profile.read_text()
 
 
 def test_programs_that_a_profile_names_exist_and_are_executable():

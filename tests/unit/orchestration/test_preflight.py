@@ -208,7 +208,7 @@ def test_a_finished_simulation_without_a_margin_stays_without_one(checked):
     before = checked(scan=scan)
     again = checked(probe=source, scan=scan)
     assert again.campaign.common_params == before.campaign.common_params
-    assert any("scan.margin_nm: 0.128 would be enough" in note for note in again.notes)
+    assert "scan.margin_nm: 0.128 would be enough" in "\n".join(again.notes)
     result.merged.write_bytes(b"")
     ledger.write_plan(result, {"config": {"probe": source}})
     assert "mirrored" not in "\n".join(checked(probe=source, scan=scan).notes)  # all jobs run again
