@@ -55,14 +55,17 @@ class Server:
         self.events = selectors.DefaultSelector()
         self.events.register(self.door, selectors.EVENT_READ)
         self.events.register(self.woken, selectors.EVENT_READ)
+        self.events.register(sys.stdin, selectors.EVENT_READ)
         self.clients: dict[int, socket.socket] = {}
 
     def serve(self) -> None:
-        """Take requests until this process is killed."""
+        """Take requests until the tests end."""
         while True:
             for key, _ in self.events.select():
                 if key.fileobj is self.door:
                     self.admit(self.door.accept()[0])
+                elif key.fileobj is sys.stdin:  # its end is closed: the tests have ended, or were killed
+                    return
                 elif key.fileobj is self.woken:
                     self.woken.recv(4096)
                     self.tell_ends()

@@ -69,7 +69,7 @@ def start() -> Path:
         door = folder / "door"
         server = subprocess.Popen(
             [sys.executable, here / "fork_server.py", door, PROGRAMS],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd="/", start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "HDF5_USE_FILE_LOCKING": "FALSE"},
         )  # fmt: skip
         atexit.register(_end, server, folder)
@@ -86,6 +86,7 @@ def _end(server: subprocess.Popen[bytes], folder: Path) -> None:
     """Kill the server, and close what connects it, of which Python would warn."""
     server.send_signal(signal.SIGKILL)
     server.wait()
-    if server.stdout is not None:
-        server.stdout.close()
+    for stream in (server.stdin, server.stdout):
+        if stream is not None:
+            stream.close()
     shutil.rmtree(folder, ignore_errors=True)
