@@ -92,7 +92,9 @@ def simulated(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Simulated:
         "PATH": f"{PROGRAMS}:{tool / 'bin'}:{rig.env['PATH']}",
     }
     campaign = Campaign.make(clone, folder / "simulation", SMALL, env)
-    outcome = campaign.succeed(*WITH_CONDA, folder / "envs")
+    with campaign.start(*WITH_CONDA, folder / "envs") as running:  # a fork would not read PYTHONPATH
+        outcome = running.end()
+    assert outcome.status == 0, outcome.output
     told = [json.loads(file.read_text()) for file in seen.iterdir()]
     return Simulated(campaign, outcome, folder / "envs", told, [file.read_text() for file in leaks.iterdir()])
 

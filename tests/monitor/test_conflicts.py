@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -157,7 +157,9 @@ def test_events_before_the_start_count_only_if_they_are_from_its_sender(group: G
     assert (found["finished"], found["conflicts"]) == (1, 5)
 
 
-def test_any_number_of_foreign_events_before_the_start_is_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_any_number_of_foreign_events_before_the_start_is_bounded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     """The attack: after 20,000 of them the simulation stayed finished, and a repair kept all senders out."""
     with Database.open(str(tmp_path / "monitor.sqlite")) as database:
         group = made_group(database)
@@ -175,15 +177,18 @@ def test_any_number_of_foreign_events_before_the_start_is_bounded(tmp_path: Path
         found = group.simulation
         assert (found["state"], found["finished"], found["owner"]) == ("running", 1, "ada")
         assert (found["events"], found["conflicts"]) == (len(job) + 1, len(forged))
-        repair = threading.Thread(target=lambda: operators.repair(database, "1"))
-        repair.start()
-        taken, number = 0, 0
-        while repair.is_alive():
-            number += 1
-            answer = group.send("ada", *story.job(0, 1, number % 100, attempt=1 + number // 100))
-            taken += answer.status_code == 200 and repair.is_alive()
-        assert taken >= 2, "the repair kept the sender out"
-        group.post("ada", *story.job(0, 1, 50, attempt=number))
+        answers: list[int] = []
+
+        def send_in_the_pause(_seconds: float) -> None:
+            number = len(answers) + 1
+            events = story.job(0, 1, number % 100, attempt=1 + number // 100)
+            answers.append(group.send("ada", *events).status_code)
+
+        monkeypatch.setattr(operators, "time", SimpleNamespace(time=time.time, sleep=send_in_the_pause))
+        operators.repair(database, "1", portion_s=0.0)
+        assert len(answers) >= 2, "the repair left no pause for senders"
+        assert {*answers} == {200}
+        group.post("ada", *story.job(0, 1, 50, attempt=len(answers)))
         found = group.simulation
         assert (found["state"], found["finished"], found["running"]) == ("running", 1, 1)
         assert found["conflicts"] == len(forged)

@@ -62,13 +62,17 @@ def find(connection: Connection, which: str) -> SimulationSummary:
     return found
 
 
-def repair(database: Database, which: str, reject: Sequence[int] = ()) -> SimulationSummary:
+def repair(
+    database: Database, which: str, reject: Sequence[int] = (), portion_s: float = PORTION_S
+) -> SimulationSummary:
     """Decide again which events of a simulation count, and make its summaries again.
 
     Parameters
     ----------
     reject : sequence of int
         Rows of events that must not count in any case.
+    portion_s : float
+        Length of one transaction [s].
 
     Raises
     ------
@@ -89,7 +93,7 @@ def repair(database: Database, which: str, reject: Sequence[int] = ()) -> Simula
                 stored_events.hold(connection, stored, simulation.uid, Held.REJECTED)
         details = f"rejected {', '.join(map(str, reject))}" if reject else ""
         audit.note(connection, time.time(), "repair", simulation.uid, details)
-    return _decide_again(database, simulation)
+    return _decide_again(database, simulation, portion_s)
 
 
 def share(database: Database, which: str, name: str, is_shared: bool = True) -> SimulationSummary:
@@ -195,14 +199,14 @@ def delete_simulation(database: Database, which: str) -> int:
             return number
 
 
-def _decide_again(database: Database, simulation: SimulationSummary) -> SimulationSummary:
+def _decide_again(database: Database, simulation: SimulationSummary, portion_s: float = PORTION_S) -> SimulationSummary:
     """Stop counting events of credentials that may not send. Then judge all events again in the order of arrival."""
     with _writing(database) as connection:
         rebuild = Rebuild(SummaryCache(connection, database), simulation, [], judge_again=True)
     made: list[SimulationSummary | None] = []
 
     def go_on(connection: Connection) -> bool:
-        if not rebuild.step(connection, PORTION_S):
+        if not rebuild.step(connection, portion_s):
             return False
         made.append(rebuild.finish(connection))
         audit.note(connection, time.time(), "decided again", simulation.uid)
