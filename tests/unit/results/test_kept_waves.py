@@ -16,9 +16,11 @@ from stemphony.physics.basis import signal_forms
 from stemphony.physics.detectors import Region
 from stemphony.results import kept_waves
 from stemphony.results.kept_waves import read_waves, shared_waves, waves_digest, write_waves
-from stemphony.store import claims, ledger
+from stemphony.store import ledger
+from stemphony.store.claims import TIMING, Timing
 
 DIGEST = "d" * 64
+IMPATIENT = Timing(poll_s=0.01, stale_s=0.1)
 
 
 def superposition(seed: int = 0, rank: int = 3) -> Superposition:
@@ -53,9 +55,11 @@ def kept(file: Path) -> Path:
     return file
 
 
-def obtained(file: Path, compute=superposition, serves=lambda found: True, said: list[str] | None = None):
+def obtained(
+    file: Path, compute=superposition, serves=lambda found: True, said: list[str] | None = None, timing=TIMING
+):
     said = [] if said is None else said
-    return shared_waves(file, DIGEST, Superposition, serves, compute, said.append)
+    return shared_waves(file, DIGEST, Superposition, serves, compute, said.append, timing=timing)
 
 
 def test_the_computing_job_gets_the_bits_that_other_jobs_read(file):
@@ -110,8 +114,8 @@ def test_the_first_job_computes_and_the_second_reads(file):
     assert not list(file.parent.glob(".*"))
 
 
-def test_only_one_of_many_jobs_at_once_computes(file, monkeypatch):
-    monkeypatch.setattr(claims, "POLL_S", 0.01)
+def test_only_one_of_many_jobs_at_once_computes(file):
+    quick = Timing(poll_s=0.01)
     calls: list[int] = []
 
     def compute() -> Superposition:
@@ -120,7 +124,7 @@ def test_only_one_of_many_jobs_at_once_computes(file, monkeypatch):
         return superposition()
 
     found: list[Superposition] = []
-    threads = [threading.Thread(target=lambda: found.append(obtained(file, compute))) for _ in range(6)]
+    threads = [threading.Thread(target=lambda: found.append(obtained(file, compute, timing=quick))) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -138,34 +142,28 @@ def test_waves_for_other_defoci_are_replaced(kept):
     assert same(found, new)
 
 
-def test_a_claim_without_heartbeat_is_taken_over(file, monkeypatch):
-    monkeypatch.setattr(claims, "POLL_S", 0.01)
-    monkeypatch.setattr(claims, "STALE_S", 0.1)
+def test_a_claim_without_heartbeat_is_taken_over(file):
     file.parent.mkdir()
     file.with_name(f".{file.name}.claim").write_text("of a machine that is gone\n")
     said: list[str] = []
-    assert same(obtained(file, said=said), superposition())
+    assert same(obtained(file, said=said, timing=IMPATIENT), superposition())
     assert said[0] == "waiting for the waves of this configuration, which another job computes"
 
 
 @pytest.mark.failure("dead claim that cannot be removed")
-def test_a_claim_that_cannot_be_removed_costs_only_time(file, monkeypatch):
-    monkeypatch.setattr(claims, "POLL_S", 0.01)
-    monkeypatch.setattr(claims, "STALE_S", 0.1)
+def test_a_claim_that_cannot_be_removed_costs_only_time(file):
     claim = file.with_name(f".{file.name}.claim")
     claim.mkdir(parents=True)
     said: list[str] = []
-    assert same(obtained(file, said=said), superposition())
+    assert same(obtained(file, said=said, timing=IMPATIENT), superposition())
     assert len(said) == 2
     assert f"{claim} has no heartbeat and cannot be removed" in said[1]
     found = read_waves(file, DIGEST, Superposition)
     assert found is not None
 
 
-def test_a_claim_with_heartbeat_is_waited_for(file, monkeypatch):
-    monkeypatch.setattr(claims, "POLL_S", 0.01)
-    monkeypatch.setattr(claims, "STALE_S", 0.3)
-    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.02)
+def test_a_claim_with_heartbeat_is_waited_for(file):
+    timing = Timing(poll_s=0.01, heartbeat_s=0.02, stale_s=0.3)
     begun = threading.Event()
 
     def slow() -> Superposition:
@@ -173,10 +171,10 @@ def test_a_claim_with_heartbeat_is_waited_for(file, monkeypatch):
         time.sleep(1.0)
         return superposition(5)
 
-    thread = threading.Thread(target=lambda: obtained(file, slow))
+    thread = threading.Thread(target=lambda: obtained(file, slow, timing=timing))
     thread.start()
     begun.wait()
-    assert same(obtained(file, lambda: superposition(6)), superposition(5))
+    assert same(obtained(file, lambda: superposition(6), timing=timing), superposition(5))
     thread.join()
 
 

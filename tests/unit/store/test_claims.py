@@ -19,18 +19,16 @@ import pytest
 from stemphony import ordinary_files
 from stemphony.orchestration import job
 from stemphony.store import claims
-from stemphony.store.claims import Holder, holder_of, process_start, take, wait
+from stemphony.store.claims import Holder, Timing, holder_of, process_start, take, wait
 from support.campaign import wait_for
+
+QUICK = Timing(poll_s=0.01)
+IMPATIENT = Timing(poll_s=0.01, stale_s=0.1)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "one.claim"
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(claims, "POLL_S", 0.01)
 
 
 def write(file: Path, holder: Holder) -> None:
@@ -54,7 +52,7 @@ def waited(file: Path) -> bool:
             raise TimeoutError
 
     try:
-        wait(file, look)
+        wait(file, look, QUICK)
     except TimeoutError:
         return True
     return False
@@ -91,21 +89,19 @@ def test_a_reused_process_id_is_not_taken_for_the_holder(file):
 
 @pytest.mark.failure("job started twice")
 @pytest.mark.parametrize("other", [{"boot": "another machine"}, {"namespace": "a container's"}, {"boot": ""}])
-def test_the_heartbeat_decides_about_holders_on_other_machines(file, other, monkeypatch):
+def test_the_heartbeat_decides_about_holders_on_other_machines(file, other):
     write(file, replace(Holder.here(), pid=dead_process(), **other))
     assert waited(file)
-    monkeypatch.setattr(claims, "STALE_S", 0.1)
-    wait(file)
+    wait(file, timing=IMPATIENT)
     assert not file.exists()
 
 
 @pytest.mark.parametrize("content", ["", "myhost 4711\n", "{}", '{"pid": 0}'])
-def test_an_unreadable_claim_is_judged_by_its_heartbeat(file, content, monkeypatch):
+def test_an_unreadable_claim_is_judged_by_its_heartbeat(file, content):
     file.parent.mkdir()
     file.write_text(content)
     assert waited(file)
-    monkeypatch.setattr(claims, "STALE_S", 0.1)
-    wait(file)
+    wait(file, timing=IMPATIENT)
     assert not file.exists()
 
 
@@ -121,8 +117,7 @@ def test_a_zombie_is_dead(file):
 @pytest.mark.parametrize("now", [lambda: 0.0, lambda: time.monotonic() * -1e6, lambda: 4e9])
 def test_the_heartbeat_is_seen_with_any_clock(file, monkeypatch, now):
     monkeypatch.setattr(time, "time", now)
-    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.01)
-    claim = take(file)
+    claim = take(file, Timing(heartbeat_s=0.01))
     assert claim is not None
     times = {file.stat().st_mtime_ns}
     wait_for(lambda: times.add(file.stat().st_mtime_ns) or len(times) > 5, "heartbeats")
@@ -146,13 +141,12 @@ def test_a_partly_written_claim_is_no_claim(file, monkeypatch):
     assert list(file.parent.iterdir()) == []
 
 
-def test_a_holder_that_was_taken_for_dead_does_not_release_the_claim_of_its_successor(file, monkeypatch):
+def test_a_holder_that_was_taken_for_dead_does_not_release_the_claim_of_its_successor(file):
     stopped = take(file)
     assert stopped is not None
     stopped._over.set()  # no more heartbeats
-    monkeypatch.setattr(claims, "STALE_S", 0.1)
     write(file, replace(stopped.holder, boot="another machine"))
-    wait(file)
+    wait(file, timing=IMPATIENT)
     heir = take(file)
     assert heir is not None
     stopped.release()
@@ -182,7 +176,7 @@ def test_many_waiters_for_a_dead_claim_take_it_one_at_a_time(file):
 
     def compete() -> None:
         while (claim := take(file)) is None:
-            wait(file)
+            wait(file, timing=QUICK)
         inside.append(1)
         most.append(len(inside))
         time.sleep(0.01)
@@ -212,11 +206,10 @@ def test_a_claim_that_cannot_be_read_is_waited_for_by_its_heartbeat(file, monkey
     monkeypatch.setattr(ordinary_files, "open_file", closed)
     assert waited(file)
     if quiet:
-        monkeypatch.setattr(claims, "STALE_S", 0.1)
-        assert wait(file) is False
+        assert wait(file, timing=IMPATIENT) is False
     else:
         threading.Timer(0.1, file.unlink).start()
-        assert wait(file) is True
+        assert wait(file, timing=QUICK) is True
 
 
 def test_an_unreadable_claim_is_waited_for_no_longer_than_a_silent_one(file, monkeypatch):
@@ -228,15 +221,13 @@ def test_an_unreadable_claim_is_waited_for_no_longer_than_a_silent_one(file, mon
     monkeypatch.setattr(Path, "stat", stale)
     monkeypatch.setattr(Path, "open", stale)
     assert waited(file)
-    monkeypatch.setattr(claims, "STALE_S", 0.1)
-    assert wait(file) is False
+    assert wait(file, timing=IMPATIENT) is False
 
 
-def test_a_folder_in_the_place_of_a_claim_is_not_free(file, monkeypatch):
+def test_a_folder_in_the_place_of_a_claim_is_not_free(file):
     file.mkdir(parents=True)
     assert waited(file)
-    monkeypatch.setattr(claims, "STALE_S", 0.1)
-    assert wait(file) is False
+    assert wait(file, timing=IMPATIENT) is False
 
 
 def test_a_dead_claim_in_a_folder_that_cannot_be_written_is_not_free(file, monkeypatch):
@@ -259,10 +250,9 @@ def test_a_dead_claim_that_another_waiter_is_removing_is_waited_for(file):
 
 
 @pytest.mark.failure("dead claim that cannot be removed")
-def test_a_job_that_cannot_take_its_claim_computes_without_one_and_says_so_once(file, monkeypatch, capsys):
+def test_a_job_that_cannot_take_its_claim_computes_without_one_and_says_so_once(file, capsys):
     file.mkdir(parents=True)
-    monkeypatch.setattr(claims, "STALE_S", 0.1)
-    assert job._claimed(file, None) == (None, True)
+    assert job._claimed(file, None, IMPATIENT) == (None, True)
     waiting, left = capsys.readouterr().err.splitlines()
     assert "waiting for its result" in waiting
     assert f"{file} has no heartbeat and cannot be removed" in left

@@ -20,6 +20,7 @@ from stemphony.paths import ResultPaths
 from stemphony.status import settings as status_settings
 from stemphony.status.reporter import JobReporter
 from stemphony.store import checkpoints, claims, ledger, progress
+from stemphony.store.claims import TIMING, Timing
 
 if TYPE_CHECKING:
     from stemphony.compute.keeper import Keeper
@@ -367,7 +368,7 @@ def run_number(result: ResultPaths) -> int:
     return int(told) if told.isdigit() else ledger.latest_run(result)
 
 
-def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, bool]:
+def _claimed(file: Path, limit: TimeLimit | None, timing: Timing = TIMING) -> tuple[claims.Claim | None, bool]:
     """Claim a job. Wait while another process holds the claim.
 
     A job may run twice at once: a new Snakemake does not know the jobs that a killed Snakemake started.
@@ -382,7 +383,7 @@ def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, 
     waited = False
     while True:
         try:
-            claim = claims.take(file)
+            claim = claims.take(file, timing)
         except OSError as error:
             say(f"the job cannot be claimed ({error.strerror}): another process may compute it as well")
             return None, waited
@@ -391,7 +392,7 @@ def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, 
         if not waited:
             say(f"{claims.holder_of(file) or 'another process'} computes this job already; waiting for its result")
             waited = True
-        if not claims.wait(file, (lambda: None) if limit is None else limit.check):
+        if not claims.wait(file, (lambda: None) if limit is None else limit.check, timing):
             say(claims.left_over(file))
             return None, waited
 

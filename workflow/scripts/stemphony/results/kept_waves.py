@@ -14,6 +14,7 @@ from stemphony import ordinary_files, paths, provenance
 from stemphony.errors import StorageError
 from stemphony.store import claims
 from stemphony.store.atomic import atomic_path, write_text_atomic
+from stemphony.store.claims import TIMING, Timing
 
 _KEPT = re.compile(r"configuration_\d{4,}\.npz(\.sha256)?")
 _IN_USE = re.compile(r"\.configuration_\d{4,}\.npz\..*(claim|tmp)")
@@ -64,6 +65,7 @@ def shared_waves(
     compute: Callable[[], W],
     say: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
+    timing: Timing = TIMING,
 ) -> W:
     """Return the waves of a configuration from their file. If no job has made them yet, compute and keep them.
 
@@ -86,6 +88,8 @@ def shared_waves(
         Writes a line to the log.
     check : callable
         Called while the job waits; may raise to end it.
+    timing : Timing
+        Times of the claim.
 
     Raises
     ------
@@ -99,7 +103,7 @@ def shared_waves(
             say(f"waves of this configuration taken from {file.name}")
             return found
         try:
-            claim = claims.take(claim_file)
+            claim = claims.take(claim_file, timing)
         except OSError as error:
             say(f"waves cannot be shared with other jobs ({error.strerror})")
             return compute()
@@ -111,7 +115,7 @@ def shared_waves(
         if not waiting:
             say("waiting for the waves of this configuration, which another job computes")
             waiting = True
-        if not claims.wait(claim_file, check):
+        if not claims.wait(claim_file, check, timing):
             say(claims.left_over(claim_file))
             return _kept_or_computed(file, digest, kind, serves, compute, say)
 

@@ -23,21 +23,40 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from stemphony import ordinary_files
 
-POLL_S = 0.5
-"""Time between two looks at a claim [s]."""
-HEARTBEAT_S = 5.0
-"""Time between two touches by the holder [s]."""
 LARGEST_PID = 2**31 - 1
 """Largest process id that `os.kill` accepts. A claim with a larger one is damaged."""
-STALE_S = 45.0
-"""A claim without a heartbeat for so long is dead [s]. Network file systems show a new time up to 30 s late."""
 
 _BEAT_NS = 1_000_000_000
 """Step by which each heartbeat moves the time of the file [ns]. File systems may store times in whole seconds."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of claims [s]. The holder uses `heartbeat_s`, a waiter uses `poll_s` and `stale_s`.
+
+    Attributes
+    ----------
+    poll_s : float
+        Pause between two looks of a waiter. A waiter notices a release at most this late, and two looks per second do
+        not load a network file system.
+    heartbeat_s : float
+        Time between two touches by the holder. It is much shorter than `stale_s`, so the holder does not look dead if
+        some touches fail.
+    stale_s : float
+        A claim without a heartbeat for so long is dead. Network file systems show a new time up to 30 s late.
+    """
+
+    poll_s: float = 0.5
+    heartbeat_s: float = 5.0
+    stale_s: float = 45.0
+
+
+TIMING: Final = Timing()
+"""The times of every run."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +120,15 @@ class Holder:
 class Claim:
     """A claim that this process holds, with a thread for its heartbeat. `take` makes it."""
 
-    def __init__(self, file: Path, holder: Holder, descriptor: int) -> None:
-        self.file, self.holder, self._descriptor = file, holder, descriptor
+    def __init__(self, file: Path, holder: Holder, descriptor: int, heartbeat_s: float) -> None:
+        self.file, self.holder = file, holder
+        self._descriptor, self._heartbeat_s = descriptor, heartbeat_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, args=(os.fstat(descriptor).st_mtime_ns,), daemon=True)
         self._thread.start()
 
     def _beat(self, time_ns: int) -> None:
-        while not self._over.wait(HEARTBEAT_S):
+        while not self._over.wait(self._heartbeat_s):
             # The time is counted, not read from a clock: if a clock is set back, the holder must not look dead.
             # The open file is touched, not its name, because another process may have taken the claim over.
             time_ns += _BEAT_NS
@@ -127,8 +147,13 @@ class Claim:
                 self.file.unlink()
 
 
-def take(file: Path) -> Claim | None:
+def take(file: Path, timing: Timing = TIMING) -> Claim | None:
     """Make the file of a claim.
+
+    Parameters
+    ----------
+    timing : Timing
+        How often the claim gets a heartbeat.
 
     Returns
     -------
@@ -151,7 +176,7 @@ def take(file: Path) -> Claim | None:
         if os.write(descriptor, content) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)  # some file systems report a full disk only here
-        return Claim(file, holder, descriptor)
+        return Claim(file, holder, descriptor, timing.heartbeat_s)
     except BaseException:
         os.close(descriptor)
         with suppress(OSError):
@@ -167,13 +192,15 @@ def holder_of(file: Path) -> Holder | None:
         return None
 
 
-def wait(file: Path, check: Callable[[], None] = lambda: None) -> bool:
+def wait(file: Path, check: Callable[[], None] = lambda: None, timing: Timing = TIMING) -> bool:
     """Wait until a claim is released, or its process is dead; remove the claim of a dead process.
 
     Parameters
     ----------
     check : callable
         Called at each look; it may raise to end the wait.
+    timing : Timing
+        How often this process looks, and when a claim without a heartbeat is dead.
 
     Returns
     -------
@@ -194,7 +221,7 @@ def wait(file: Path, check: Callable[[], None] = lambda: None) -> bool:
                 seen, since = now, time.monotonic()
         content = _content(file)
         holder = Holder.of(content)
-        if (holder is not None and holder.is_gone) or time.monotonic() - since > STALE_S:
+        if (holder is not None and holder.is_gone) or time.monotonic() - since > timing.stale_s:
             try:
                 _remove(file, content)
                 return True
@@ -203,7 +230,7 @@ def wait(file: Path, check: Callable[[], None] = lambda: None) -> bool:
             except OSError:
                 return False
         check()
-        time.sleep(POLL_S)
+        time.sleep(timing.poll_s)
 
 
 def _content(file: Path) -> bytes:
