@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from flask.testing import FlaskClient
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake.retention import Retention
-from stemphony.monitor.intake.writer import Writer
+from stemphony.monitor.intake.writer import LIMITS, Writer, WriterLimits
 from stemphony.monitor.web.application import make_application
 from stemphony.monitor.web.gate import Gate
 from stemphony.monitor.web.rate_limit import RateLimit
@@ -62,14 +63,24 @@ class Inside:
         self.services.gate.close()
 
 
-def inside(database: Database) -> Inside:
+def inside(database: Database, limits: WriterLimits = LIMITS) -> Inside:
     said: list[str] = []
-    writer = Writer(database, say=said.append)
+    writer = Writer(database, say=said.append, limits=limits)
     services = Services(database, writer, Gate(database), RateLimit(0))
     made = Inside(database, writer, services, make_application(services).test_client(), said)
     clock = services.clock
     services.clock = lambda: clock() + made.ahead_s
     return made
+
+
+@contextlib.contextmanager
+def monitor_of(url: str, limits: WriterLimits = LIMITS) -> Iterator[Inside]:
+    with Database.open(url) as database:
+        made = inside(database, limits)
+        try:
+            yield made
+        finally:
+            made.close()
 
 
 def sweep_twice(monitor: Inside, keep_days: float, now: float, writer: Any = None) -> int:
@@ -83,10 +94,8 @@ def sweep_twice(monitor: Inside, keep_days: float, now: float, writer: Any = Non
 
 @pytest.fixture
 def monitor(tmp_path: Path) -> Iterator[Inside]:
-    with Database.open(str(tmp_path / "monitor.sqlite")) as database:
-        made = inside(database)
+    with monitor_of(str(tmp_path / "monitor.sqlite")) as made:
         yield made
-        made.close()
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,5 @@ def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def any_monitor(any_database: str) -> Iterator[Inside]:
-    with Database.open(any_database) as database:
-        made = inside(database)
+    with monitor_of(any_database) as made:
         yield made
-        made.close()

@@ -13,16 +13,15 @@ from stemphony.errors import MonitorError
 from stemphony.monitor import server
 from stemphony.monitor.database import schema, simulations
 from stemphony.monitor.database.connection import Database
-from stemphony.monitor.intake import writer
-from stemphony.monitor.intake.writer import NotStored
+from stemphony.monitor.intake.writer import NotStored, WriterLimits
 from stemphony.monitor.notify.delivery import NextStep
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Reply, Story
 
-from monitor.conftest import Inside, PostgresqlServer, inside
+from monitor.conftest import Inside, PostgresqlServer, inside, monitor_of
 from monitor.test_notification import Notified
 
-SELDOM_S = 3600.0
+SELDOM = WriterLimits(look_s=3600.0)
 ANOTHER = "another monitor serves it now; stop one of the two"
 
 
@@ -38,19 +37,18 @@ def rows_of(database: Database) -> tuple[int, int, int]:
 
 
 def test_a_monitor_that_lost_its_database_to_another_monitor_writes_nothing(
-    postgresql_server: PostgresqlServer, postgresql_database: str, monkeypatch: pytest.MonkeyPatch
+    postgresql_server: PostgresqlServer, postgresql_database: str
 ):
     """A restart of PostgreSQL ends the lock of the first monitor. Later it knows what the second one wrote."""
-    monkeypatch.setattr(writer, "LOOK_S", SELDOM_S)
     story, others = Story(), Story(uid="of the second")
     with Database.open(postgresql_database) as database:
         database.lock()
-        first = inside(database)
+        first = inside(database, SELDOM)
         first.store([story.start(), *story.done(0, 0)])
         postgresql_server.restart()
         with Database.open(postgresql_database) as other:
             other.lock()
-            second = inside(other)
+            second = inside(other, SELDOM)
             second.store([*story.done(0, 1), *others.whole()])
             before = rows_of(other)
             for _ in range(5):
@@ -81,21 +79,20 @@ def test_a_monitor_that_lost_its_database_to_another_monitor_writes_nothing(
 
 
 def test_a_monitor_learns_what_another_monitor_wrote_while_it_was_idle(
-    postgresql_server: PostgresqlServer, postgresql_database: str, monkeypatch: pytest.MonkeyPatch
+    postgresql_server: PostgresqlServer, postgresql_database: str
 ):
     """The first writes nothing between a restart of PostgreSQL and the end of the second."""
     import psycopg
 
-    monkeypatch.setattr(writer, "LOOK_S", SELDOM_S)
     story = Story(parameters={"k": "v"})
     with Database.open(postgresql_database) as database:
         database.lock()
-        first = inside(database)
+        first = inside(database, SELDOM)
         first.store([story.start(), *story.done(0, 0), *story.job(0, 1, 0, 50)])
         postgresql_server.restart()
         with Database.open(postgresql_database) as other:
             other.lock()
-            second = inside(other)
+            second = inside(other, SELDOM)
             second.store([*story.done(0, 1), *story.done(1, 1)])
             second.close()
         # Its connection is ended when the server has seen that it is.
@@ -111,12 +108,11 @@ def test_a_monitor_learns_what_another_monitor_wrote_while_it_was_idle(
 
 
 def test_the_lock_is_taken_again_before_an_event_needs_it(
-    postgresql_server: PostgresqlServer, postgresql_database: str, monkeypatch: pytest.MonkeyPatch
+    postgresql_server: PostgresqlServer, postgresql_database: str
 ):
-    monkeypatch.setattr(writer, "LOOK_S", 0.05)
     with Database.open(postgresql_database) as database, Database.open(postgresql_database) as other:
         database.lock()
-        first = inside(database)
+        first = inside(database, WriterLimits(look_s=0.05))
         before = database.writer_connections
         postgresql_server.stop()
         try:
@@ -146,17 +142,16 @@ def test_the_connection_that_holds_the_lock_is_not_replaced_because_of_its_age(
 
 
 def test_a_monitor_that_has_lost_its_database_sends_no_notifications(
-    postgresql_server: PostgresqlServer, postgresql_database: str, monkeypatch: pytest.MonkeyPatch
+    postgresql_server: PostgresqlServer, postgresql_database: str
 ):
-    monkeypatch.setattr(writer, "LOOK_S", SELDOM_S)
     with Database.open(postgresql_database) as database, Database.open(postgresql_database) as other:
         database.lock()
-        with Notified(database, "finished", check_s=0.05) as first:
+        with Notified(database, "finished", check_s=0.05, limits=SELDOM) as first:
             postgresql_server.restart()
             other.lock()
             with pytest.raises(NotStored, match=ANOTHER):
                 first.store(Story().start())
-            with Notified(other, "finished", answer=NextStep.RETRY, check_s=0.05) as second:
+            with Notified(other, "finished", answer=NextStep.RETRY, check_s=0.05, limits=SELDOM) as second:
                 second.store(*Story().whole())
                 for _ in range(3):
                     wait_for(lambda: len(second.told) > 0, "a try")
@@ -265,20 +260,20 @@ def test_another_file_in_the_place_of_the_database_is_not_touched(
     assert file.read_bytes() == before
 
 
-def test_a_full_disk_is_reported_even_while_reading_works(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(writer, "LOOK_S", 0.01)
-    with monitor.database.writer.connect() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-    long = Story(uid="long", parameters={f"k{n}": "x" * 900 for n in range(50)}).start()
-    answer = monitor.client.post("/", json=long)
-    assert (answer.status_code, answer.json["error"]) == (
-        503, "not stored: database or disk is full. Send it again later.",
-    )  # fmt: skip
-    time.sleep(0.2)
-    assert monitor.client.get("/healthz").status_code == 503
-    assert monitor.client.get("/api/simulations").status_code == 200
-    assert len(monitor.said) == 1
+def test_a_full_disk_is_reported_even_while_reading_works(tmp_path: Path):
+    with monitor_of(str(tmp_path / "monitor.sqlite"), WriterLimits(look_s=0.01)) as monitor:
+        with monitor.database.writer.connect() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        long = Story(uid="long", parameters={f"k{n}": "x" * 900 for n in range(50)}).start()
+        answer = monitor.client.post("/", json=long)
+        assert (answer.status_code, answer.json["error"]) == (
+            503, "not stored: database or disk is full. Send it again later.",
+        )  # fmt: skip
+        time.sleep(0.2)
+        assert monitor.client.get("/healthz").status_code == 503
+        assert monitor.client.get("/api/simulations").status_code == 200
+        assert len(monitor.said) == 1
 
 
 def test_an_invalid_query_is_answered_as_an_internal_error(any_monitor: Inside, monkeypatch: pytest.MonkeyPatch):

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from stemphony.monitor.database import simulations
+from stemphony.monitor.intake.writer import WriterLimits
 from stemphony.monitor.web import bounds, lanes
+from stemphony.monitor.web.lanes import ClientLimits
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story
 
-from monitor.conftest import Inside
+from monitor.conftest import Inside, monitor_of
 
 LONG = 'é<"&' * 1000
 """Text that becomes longer in JSON, in HTML and in links."""
@@ -213,8 +215,7 @@ def test_pages_that_wait_for_the_database_block_no_thread_of_events_and_health()
             server.close()
 
 
-def test_a_reader_that_takes_no_answer_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lanes, "TAKE_ANSWER_S", 1.0)
+def test_a_reader_that_takes_no_answer_is_cut_off():
     body = b"x" * 20_000_000
 
     def application(_environment: Any, start_response: Any) -> list[bytes]:
@@ -222,7 +223,7 @@ def test_a_reader_that_takes_no_answer_is_cut_off(tmp_path: Path, monkeypatch: p
         return [body]
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = lanes.make_server(listener, application, 100, 30.0)
+        server = lanes.make_server(listener, application, 100, 30.0, ClientLimits(take_answer_s=1.0))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         with socket.create_connection(("127.0.0.1", listener.getsockname()[1]), timeout=20) as connection:
@@ -239,7 +240,7 @@ def test_a_reader_that_takes_no_answer_is_cut_off(tmp_path: Path, monkeypatch: p
 
 
 @contextlib.contextmanager
-def small_server(connections: int) -> Iterator[int]:
+def small_server(connections: int, limits: ClientLimits) -> Iterator[int]:
     """A server with few connections that answers everything; its port."""
 
     def application(_environment: Any, start_response: Any) -> list[bytes]:
@@ -247,7 +248,7 @@ def small_server(connections: int) -> Iterator[int]:
         return [b"ok"]
 
     with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
-        server = lanes.make_server(listener, application, connections, 30.0)
+        server = lanes.make_server(listener, application, connections, 30.0, limits)
         threading.Thread(target=server.run, daemon=True).start()
         try:
             yield listener.getsockname()[1]
@@ -274,10 +275,9 @@ SLOW_REQUESTS = [
 
 
 @pytest.mark.parametrize("begin", SLOW_REQUESTS, ids=["header", "body", "nothing"])
-def test_clients_that_complete_no_request_leave_room_for_others(begin: bytes, monkeypatch: pytest.MonkeyPatch):
+def test_clients_that_complete_no_request_leave_room_for_others(begin: bytes):
     """The attack: all connections are in use, and each sends one byte from time to time, so none is silent."""
-    monkeypatch.setattr(lanes, "ROOM_AFTER_S", 1.0)
-    with small_server(20) as port, contextlib.ExitStack() as opened:
+    with small_server(20, ClientLimits(room_after_s=1.0)) as port, contextlib.ExitStack() as opened:
         slow = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(30)]
         for connection in slow:
             connection.sendall(begin)
@@ -300,9 +300,8 @@ def test_clients_that_complete_no_request_leave_room_for_others(begin: bytes, mo
             thread.join()
 
 
-def test_an_endless_request_is_cut_off_and_an_active_connection_is_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lanes, "SEND_REQUEST_S", 2.0)
-    with small_server(20) as port, contextlib.ExitStack() as opened:
+def test_an_endless_request_is_cut_off_and_an_active_connection_is_kept():
+    with small_server(20, ClientLimits(send_request_s=2.0)) as port, contextlib.ExitStack() as opened:
         slow = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in SLOW_REQUESTS[:2]]
         living = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         opened.callback(living.close)
@@ -395,20 +394,18 @@ def test_locked_tables_give_503_in_time(tmp_path: Path, postgresql_database: str
             time.sleep(0.2)
 
 
-def test_the_health_page_reports_a_transaction_that_hangs(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
-    from stemphony.monitor.intake import writer
-
-    monkeypatch.setattr(writer, "STUCK_S", 0.1)
-    free = threading.Event()
-    hanging = threading.Thread(target=lambda: monitor.writer.run(lambda _: free.wait(30)))
-    hanging.start()
-    try:
-        time.sleep(0.3)
-        assert monitor.client.get("/healthz").status_code == 503
-    finally:
-        free.set()
-        hanging.join()
-    assert monitor.client.get("/healthz").status_code == 200
+def test_the_health_page_reports_a_transaction_that_hangs(tmp_path: Path):
+    with monitor_of(str(tmp_path / "monitor.sqlite"), WriterLimits(stuck_s=0.1)) as monitor:
+        free = threading.Event()
+        hanging = threading.Thread(target=lambda: monitor.writer.run(lambda _: free.wait(30)))
+        hanging.start()
+        try:
+            time.sleep(0.3)
+            assert monitor.client.get("/healthz").status_code == 503
+        finally:
+            free.set()
+            hanging.join()
+        assert monitor.client.get("/healthz").status_code == 200
 
 
 def test_unreadable_credentials_delay_no_request(any_monitor: Inside, monkeypatch: pytest.MonkeyPatch):

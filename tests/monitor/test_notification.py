@@ -18,7 +18,7 @@ from stemphony.errors import MonitorError
 from stemphony.monitor.database import outbox, schema
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake.incoming import read_batch, read_event
-from stemphony.monitor.intake.writer import Writer
+from stemphony.monitor.intake.writer import LIMITS, Writer, WriterLimits
 from stemphony.monitor.notify.delivery import DeliveryResult, NextStep, deliver
 from stemphony.monitor.notify.exchange import Exchange
 from stemphony.monitor.notify.notice import Notice, body_for, mail_for
@@ -210,14 +210,19 @@ class Notified:
     """A monitor's writer and notifier with one target that keeps what it receives."""
 
     def __init__(
-        self, database: Database, *kinds: str, answer: NextStep = NextStep.DONE, check_s: float = CHECK_S
+        self,
+        database: Database,
+        *kinds: str,
+        answer: NextStep = NextStep.DONE,
+        check_s: float = CHECK_S,
+        limits: WriterLimits = LIMITS,
     ) -> None:
         self.told: list[Notice] = []
         self.answer = answer
         self.database = database
         target = Target("t", "json", frozenset(kinds), url="http://127.0.0.1:1/")
         self.notifier = Notifier(TargetSettings((target,)), database, lambda _: None, send=self._tell, check_s=check_s)
-        self.writer = Writer(database, self.notifier.rows, noted=self.notifier.wake)
+        self.writer = Writer(database, self.notifier.rows, noted=self.notifier.wake, limits=limits)
 
     def __enter__(self) -> Self:
         self.notifier.start(self.writer)

@@ -28,26 +28,6 @@ from stemphony.monitor.records import IncomingEvent, SimulationSummary
 GROUP_EVENTS: Final = 2000
 """Most events of one transaction. A single batch is not divided, even if it is larger."""
 
-ANSWER_DEADLINE_S: Final = 4.0
-"""Longest wait of a request for its commit [s]. It is shorter than a sender's wait for an answer.
-
-If the commit comes later, the sender's next try is a duplicate.
-"""
-
-TROUBLED_DEADLINE_S: Final = 0.25
-"""The same while the database does not answer [s]. It is short, because many senders share the threads, and all of them
-must get status 503 in time."""
-
-ACTION_DEADLINE_S: Final = 30.0
-"""Longest wait of other actions of the monitor, such as a deletion [s]."""
-
-STUCK_S: Final = 3.0
-"""If a transaction takes longer than this, the database counts as not answering [s]."""
-
-LOOK_S: Final = 5.0
-"""After this time without events, the thread checks that the database is there and that this monitor has its lock
-[s]."""
-
 _QUEUE: Final = 1000
 """Most tasks that wait for the thread. Further requests wait for a free place."""
 
@@ -55,6 +35,39 @@ _TELL_AGAIN_S: Final = 60.0
 """Shortest time between two lines of the log about the same trouble [s]."""
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class WriterLimits:
+    """Waits of the writer [s].
+
+    Attributes
+    ----------
+    answer_s : float
+        Longest wait of a request for its commit. It is shorter than a sender's wait for an answer. If the commit comes
+        later, the sender's next try is a duplicate.
+    troubled_s : float
+        The same while the database does not answer. It is short, because many senders share the threads, and all of
+        them must get status 503 in time.
+    action_s : float
+        Longest wait of other actions of the monitor, such as a deletion.
+    stuck_s : float
+        If a transaction takes longer than this, the database counts as not answering. The health page then reports it,
+        and new requests wait only `troubled_s`.
+    look_s : float
+        After this time without events, the thread checks that the database is there and that this monitor has its
+        lock. The connection is then made again before an event needs it.
+    """
+
+    answer_s: float = 4.0
+    troubled_s: float = 0.25
+    action_s: float = 30.0
+    stuck_s: float = 3.0
+    look_s: float = 5.0
+
+
+LIMITS: Final = WriterLimits()
+"""The limits of every monitor."""
 
 
 class NotStored(Exception):
@@ -109,6 +122,7 @@ class Writer:
         Takes one line for the log about trouble with the database.
     noted : callable
         Called when rows of `notify` are on the disk.
+    limits : WriterLimits
     """
 
     def __init__(
@@ -117,12 +131,14 @@ class Writer:
         notify: Callable[[SimulationSummary, str, float], list[dict[str, Any]]] = lambda *_: [],
         say: Callable[[str], None] = lambda _: None,
         noted: Callable[[], None] = lambda: None,
+        limits: WriterLimits = LIMITS,
     ) -> None:
         self.counts = Counts()
         self._database = database
         self._notify = notify
         self._say = say
         self._noted = noted
+        self._limits = limits
         self._said_at = 0.0
         self._tasks: queue.Queue[_Task | None] = queue.Queue(_QUEUE)
         self._closed = threading.Event()
@@ -140,7 +156,7 @@ class Writer:
     def is_well(self) -> bool:
         """Whether the thread is alive, its last transaction succeeded, and the present one does not take long."""
         begun = self._begun
-        is_stuck = begun is not None and time.monotonic() - begun > STUCK_S
+        is_stuck = begun is not None and time.monotonic() - begun > self._limits.stuck_s
         return self._thread.is_alive() and not self.counts.trouble and not is_stuck
 
     @property
@@ -183,13 +199,13 @@ class Writer:
         if not self._closed.is_set():
             self._closed.set()
             self._tasks.put(None)
-            self._thread.join(ACTION_DEADLINE_S)
+            self._thread.join(self._limits.action_s)
 
     def _wait_for(self, task: _Task) -> Any:
         if self._closed.is_set():
             raise NotStored("the monitor is stopping")
-        patience = ANSWER_DEADLINE_S if self.is_well else TROUBLED_DEADLINE_S
-        until = time.monotonic() + (patience if task.action is None else ACTION_DEADLINE_S)
+        patience = self._limits.answer_s if self.is_well else self._limits.troubled_s
+        until = time.monotonic() + (patience if task.action is None else self._limits.action_s)
         try:
             self._tasks.put(task, timeout=max(0.0, until - time.monotonic()))
         except queue.Full:
@@ -225,7 +241,7 @@ class Writer:
     def _next_task(self) -> _Task | None:
         while True:
             try:
-                return self._tasks.get(timeout=LOOK_S)
+                return self._tasks.get(timeout=self._limits.look_s)
             except queue.Empty:
                 self._look()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from dataclasses import dataclass
 from typing import Any, Final
 
 import waitress.server
@@ -24,19 +25,10 @@ THREADS: Final = {"health": 2, "events": 16, "pages": 8}
 
 HEALTH_PATH: Final = "/healthz"
 
-TAKE_ANSWER_S: Final = 60.0
-"""Longest time for a client to read its answer [s]. Then the connection is closed."""
-
-SEND_REQUEST_S: Final = 90.0
-"""Longest time for a client to complete its next request [s]. Then the connection is closed, even if bytes arrive."""
-
 FULL: Final = 0.9
 ROOM: Final = 0.8
 """Shares of the connections. When the first share is in use, connections are closed until the second share is left.
 Connections that have completed no request for the longest time are closed first."""
-
-ROOM_AFTER_S: Final = 5.0
-"""A connection that began or completed a request within this time is not closed for this reason [s]."""
 
 MAX_UNREAD_BYTES: Final = 2 * limits.MAX_BODY_BYTES
 """Most unread answers of a connection [bytes]. With more, it gets no further answers. A client that reads never has so
@@ -49,6 +41,31 @@ MAX_LENGTH_DIGITS: Final = 16
 """Most digits of a Content-Length. Python refuses to read whole numbers of thousands of digits."""
 
 _CLEANUP_S: Final = 1
+
+
+@dataclass(frozen=True)
+class ClientLimits:
+    """Times after which the connection of a client is closed [s].
+
+    Attributes
+    ----------
+    take_answer_s : float
+        Longest time for a client to read its answer. The answers of clients that do not read fill the memory.
+    send_request_s : float
+        Longest time for a client to complete its next request, even if bytes arrive. A client that sends single bytes
+        would keep its connection forever.
+    room_after_s : float
+        If few connections are free, a connection that began or completed a request within this time is not closed. A
+        client that is active completes a request in less.
+    """
+
+    take_answer_s: float = 60.0
+    send_request_s: float = 90.0
+    room_after_s: float = 5.0
+
+
+CLIENT_LIMITS: Final = ClientLimits()
+"""The limits of every monitor."""
 
 
 class Lanes:
@@ -127,12 +144,16 @@ class Server(waitress.server.TcpWSGIServer):
 
     channel_class = _Channel
 
+    def __init__(self, *arguments: Any, client_limits: ClientLimits, **keys: Any) -> None:
+        self._limits = client_limits
+        super().__init__(*arguments, **keys)
+
     def maintenance(self, now: float) -> None:
         """Close silent connections, and connections whose clients do not complete requests or do not read answers."""
         super().maintenance(now)
         self._end_waiting()
         unread = [channel for channel in list(self.active_channels.values()) if channel.total_outbufs_len]
-        late = time.monotonic() - TAKE_ANSWER_S
+        late = time.monotonic() - self._limits.take_answer_s
         total = 0
         for channel in sorted(unread, key=lambda channel: int(channel.total_outbufs_len)):
             total += channel.total_outbufs_len
@@ -147,11 +168,18 @@ class Server(waitress.server.TcpWSGIServer):
         surplus = len(channels) - int(ROOM * limit) if len(channels) >= FULL * limit else 0
         for number, channel in enumerate(sorted(waiting, key=lambda channel: float(channel.waits_since))):
             waited = now - channel.waits_since
-            if waited > SEND_REQUEST_S or (number < surplus and waited > ROOM_AFTER_S):
+            is_surplus = number < surplus and waited > self._limits.room_after_s
+            if waited > self._limits.send_request_s or is_surplus:
                 channel.cut()
 
 
-def make_server(listener: socket.socket, application: Any, connections: int, silent_s: float) -> Server:
+def make_server(
+    listener: socket.socket,
+    application: Any,
+    connections: int,
+    silent_s: float,
+    client_limits: ClientLimits = CLIENT_LIMITS,
+) -> Server:
     """Return a server for a listening socket. Its `run` serves in the calling thread.
 
     Parameters
@@ -160,6 +188,7 @@ def make_server(listener: socket.socket, application: Any, connections: int, sil
         Connections at once. Further clients wait.
     silent_s : float
         A connection that is silent for this time is closed [s].
+    client_limits : ClientLimits
     """
     adjustments = waitress.server.Adjustments(
         sockets=[listener], connection_limit=connections,
@@ -173,4 +202,7 @@ def make_server(listener: socket.socket, application: Any, connections: int, sil
         clear_untrusted_proxy_headers=True,
     )  # fmt: skip
     place = (listener.family, listener.type, listener.proto, listener.getsockname())
-    return Server(application, _sock=listener, dispatcher=Lanes(), adj=adjustments, bind_socket=False, sockinfo=place)
+    return Server(
+        application, client_limits=client_limits, _sock=listener, dispatcher=Lanes(), adj=adjustments,
+        bind_socket=False, sockinfo=place,
+    )  # fmt: skip
