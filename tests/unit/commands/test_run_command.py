@@ -33,7 +33,6 @@ def test_a_lock_without_a_holder_is_waited_for_briefly_even_if_its_time_is_in_th
     lock.parent.mkdir(parents=True)
     lock.write_text("results/tiny/stem.nc\n")
     os.utime(lock, (time.time() + ahead_s,) * 2)
-    monkeypatch.setattr(locks, "LATE_HOLDER_S", 0.2)
     sleep, looks = time.sleep, []
 
     def bounded(seconds: float) -> None:
@@ -43,7 +42,7 @@ def test_a_lock_without_a_holder_is_waited_for_briefly_even_if_its_time_is_in_th
 
     monkeypatch.setattr(time, "sleep", bounded)
     with pytest.raises(StorageError, match="left no trace of its process"):
-        locks.free_lock([], tmp_path, "tiny")
+        locks.require_free(tmp_path, "tiny", late_holder_s=0.2)
     assert looks
 
 
@@ -72,11 +71,12 @@ def test_a_lock_of_a_run_on_another_machine_is_kept_with_advice(tmp_path: Path):
 
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> SnakemakeProcess:
-    """Snakemake as process 4711 with the job 4712; signals to them are noted in `sent`."""
+    """Snakemake as process 4711 with the job 4712; signals to them are noted in `sent`, and `now` is its clock."""
     child = SnakemakeProcess.__new__(SnakemakeProcess)
     child.lines, child.interrupted, child._not_passed_on = ["stemphony: jobs  2"], False, None
     child.process = type("Snakemake", (), {"pid": 4711})()
-    child.sent = []
+    child.sent, child.now = [], 100.0
+    child._clock = lambda: child.now
     monkeypatch.setattr(snakemake_process, "with_descendants", lambda pid: [pid, 4712])
     monkeypatch.setattr(os, "kill", lambda pid, number: child.sent.append((pid, number)))
     return child
@@ -86,11 +86,12 @@ def child(monkeypatch: pytest.MonkeyPatch) -> SnakemakeProcess:
 @pytest.mark.parametrize(
     ("number", "expected"), [(signal.SIGINT, [4711, 4712]), (signal.SIGTERM, [4711])], ids=["SIGINT", "SIGTERM"]
 )
-def test_a_signal_to_the_command_alone_is_forwarded_once(child, monkeypatch, number, expected):
+def test_a_signal_to_the_command_alone_is_forwarded_once(child, number, expected):
     child._note_signal(number, None)
+    child.now += 1.9
     child._pass_on_signal()
     assert child.sent == [], "Snakemake may be about to say that it has it"
-    monkeypatch.setattr(snakemake_process, "HEARD_S", 0.0)
+    child.now += 0.2
     for _ in range(2):
         child._pass_on_signal()
     assert child.sent == [(pid, number) for pid in expected]
@@ -98,9 +99,9 @@ def test_a_signal_to_the_command_alone_is_forwarded_once(child, monkeypatch, num
 
 @pytest.mark.failure("signal to stemphony run alone")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_signal_that_reached_snakemake_is_not_forwarded(child, monkeypatch, number):
-    monkeypatch.setattr(snakemake_process, "HEARD_S", 0.0)
+def test_a_signal_that_reached_snakemake_is_not_forwarded(child, number):
     child._note_signal(number, None)
+    child.now += 2.1
     child.lines.append(f"Finished jobid: 2stemphony: {signal_received(number)}")
     child._pass_on_signal()
     assert child.sent == []

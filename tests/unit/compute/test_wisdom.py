@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyfftw
@@ -42,10 +44,10 @@ def cache(tmp_path, monkeypatch):
     return folder
 
 
-def planned(shape: tuple[int, int] = SHAPE) -> tuple[str, str]:
+def planned(shape: tuple[int, int] = SHAPE, **settings: Any) -> tuple[str, str]:
     """Flag and source of the plans in a new process."""
     pyfftw.forget_wisdom()
-    return wisdom.prepare_plans(partial(Plan2D, shape, np.complex64))
+    return wisdom.prepare_plans(partial(Plan2D, shape, np.complex64), **settings)
 
 
 def cache_file(folder: Path) -> Path:
@@ -144,12 +146,12 @@ def test_the_lock_of_a_dead_process_is_free(cache):
     assert time.monotonic() - begin < 20
 
 
-def test_waiting_for_a_process_that_hangs_has_a_limit(cache, monkeypatch):
+def test_waiting_for_a_process_that_hangs_has_a_limit(cache):
     cache.mkdir(parents=True)
-    assert wisdom.LOCK_WAIT_S == 300
-    monkeypatch.setattr(wisdom, "LOCK_WAIT_S", 0.2)
+    clock = itertools.count(0.0, 100.0)
     with wisdom._lock(wisdom.wisdom_file().with_suffix(".lock")):
-        assert planned() == ("FFTW_MEASURE", "planned, not kept: TimeoutError")
+        assert planned(clock=lambda: next(clock)) == ("FFTW_MEASURE", "planned, not kept: TimeoutError")
+    assert next(clock) == 500.0, "it waits 300 s and no longer"
 
 
 def test_plans_of_several_shapes_are_kept_together(cache):
@@ -187,18 +189,16 @@ def test_slow_planning_is_repeated_and_the_fastest_plan_is_kept(cache, monkeypat
         made = TwoArrayPlan((48, 64), 20, np.complex64, flag)
         if flag == "FFTW_PATIENT":
             sought.append(wisdom.fft.wisdom())
-            if len(sought) == 3:
-                monkeypatch.setattr(wisdom, "ENOUGH_S", -1.0)
         return made
 
     def seconds(plans: Sequence[StripPlan]) -> list[float]:
         assert len({id(plan) for plan in plans}) == 3
         return [3.0, 1.0, 2.0]
 
-    monkeypatch.setattr(wisdom, "QUICK_S", -1.0)
     monkeypatch.setattr(wisdom, "_seconds", seconds)
     pyfftw.forget_wisdom()
-    assert wisdom.prepare_plans(plan) == ("FFTW_PATIENT", "planned")
+    # By this clock, each plan takes 15 s. The third one is ready after the 40 s that are enough.
+    assert wisdom.prepare_plans(plan, clock=lambda: 15.0 * len(sought)) == ("FFTW_PATIENT", "planned")
     assert len(sought) == 3
     assert sorted(wisdom.fft.wisdom()[1].split()) == sorted(sought[1][1].split())
 

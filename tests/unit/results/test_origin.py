@@ -31,8 +31,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> Non
 @pytest.mark.parametrize("end", ["kill -SEGV $$", "exit 1", "sleep 100", "echo no JSON", "echo '{}'"])
 def test_a_file_that_crashes_its_reader_has_no_origin(unlike_any: Path, monkeypatch: pytest.MonkeyPatch, end: str):
     answering(monkeypatch, unlike_any.parent, end)
-    monkeypatch.setattr(origin, "LONGEST_S", 2.0)
-    assert origin_of(unlike_any) is None
+    assert origin_of(unlike_any, longest_s=2.0) is None
 
 
 def test_a_missing_file_has_no_origin(tmp_path: Path):

@@ -51,8 +51,15 @@ def free_lock(command: Sequence[str], directory: Path, name: str) -> None:
             holder.file.unlink(missing_ok=True)
 
 
-def require_free(directory: Path, name: str) -> list[RunHolder]:
+def require_free(directory: Path, name: str, late_holder_s: float = LATE_HOLDER_S) -> list[RunHolder]:
     """Refuse a working directory in which a run of the simulation `name` may be alive. Change nothing.
+
+    Parameters
+    ----------
+    directory, name : Path, str
+        Working directory and name of the simulation.
+    late_holder_s : float
+        Longest wait for a run that holds the lock to record its process [s].
 
     Returns
     -------
@@ -66,8 +73,8 @@ def require_free(directory: Path, name: str) -> list[RunHolder]:
     """
     locks = directory / ".snakemake" / "locks"
     # The deadline ends the loop if the time of a lock is in the future.
-    deadline = time.monotonic() + LATE_HOLDER_S
-    while not (found := holders(directory)) and _seconds_since(locks) < LATE_HOLDER_S and time.monotonic() < deadline:
+    deadline = time.monotonic() + late_holder_s
+    while not (found := holders(directory)) and _seconds_since(locks) < late_holder_s and time.monotonic() < deadline:
         time.sleep(POLL_S)
     alive = [holder for holder in found if holder.is_alive]
     for holder in alive:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -41,6 +41,8 @@ class SnakemakeProcess:
         Working directory.
     holds : bool
         Whether Snakemake takes its lock. A dry run does not.
+    clock : callable
+        Returns the time [s].
 
     Attributes
     ----------
@@ -52,11 +54,19 @@ class SnakemakeProcess:
         Whether this process, `stemphony run`, received SIGINT or SIGTERM.
     """
 
-    def __init__(self, command: Sequence[str], directory: Path, result: ResultPaths, holds: bool) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        directory: Path,
+        result: ResultPaths,
+        holds: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.directory, self.result = directory, result
         self.lines: list[str] = []
         self.interrupted = False
-        self._begin = time.monotonic()
+        self._clock = clock
+        self._begin = clock()
         self._display, self._watch = _Display(), RunWatch(result)
         self._not_passed_on: signal.Signals | None = None
         self._signalled = 0.0
@@ -84,7 +94,7 @@ class SnakemakeProcess:
     @property
     def elapsed_s(self) -> float:
         """Time since the start of Snakemake [s]."""
-        return time.monotonic() - self._begin
+        return self._clock() - self._begin
 
     def wait(self) -> int:
         """Show the progress until the process ends. Returns its exit status, or minus the signal that ended it."""
@@ -108,7 +118,7 @@ class SnakemakeProcess:
 
     def _note_signal(self, number: int, _frame: FrameType | None) -> None:
         self.interrupted = True
-        self._not_passed_on, self._signalled = signal.Signals(number), time.monotonic()
+        self._not_passed_on, self._signalled = signal.Signals(number), self._clock()
 
     def _pass_on_signal(self) -> None:
         """Send a signal to Snakemake if only this process received it. This process continues, to say how the run ends.
@@ -117,7 +127,7 @@ class SnakemakeProcess:
         have received it already. A second signal would interrupt the clean-up of Snakemake.
         """
         number = self._not_passed_on
-        if number is None or time.monotonic() - self._signalled < HEARD_S:
+        if number is None or self._clock() - self._signalled < HEARD_S:
             return
         self._not_passed_on = None
         if any(signal_received(number) in line for line in self.lines):

@@ -70,7 +70,9 @@ def wisdom_file(folder: Path | None = None) -> Path:
     return (folder or cache_folder()) / f"fftw-{key}.json"
 
 
-def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> tuple[str, str]:
+def prepare_plans(
+    plan: Callable[[str], object], folder: Path | None = None, *, clock: Callable[[], float] = time.monotonic
+) -> tuple[str, str]:
     """Give FFTW the plans that `plan` needs, from the cache on disk or by planning.
 
     Call this function before threads start. Many jobs may call it at once: one job plans, and the others wait for it,
@@ -82,6 +84,8 @@ def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> 
         Makes the transforms with the planner flag that it gets, for example a `StripPlan`.
     folder : Path or None
         Folder of the cache; None for `cache_folder()`.
+    clock : callable
+        Returns the time [s]; it measures the wait for the lock and the planning.
 
     Returns
     -------
@@ -95,11 +99,11 @@ def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> 
         return "FFTW_PATIENT", "cache"
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _lock(file.with_suffix(".lock")):
+        with _lock(file.with_suffix(".lock"), clock):
             if _known(file, plan):
                 return "FFTW_PATIENT", "cache"
             _require_room(file.parent)
-            _plan_well(plan)
+            _plan_well(plan, clock)
             _keep(file)
     except Exception as error:  # trouble with the cache must not stop the job
         # Without a cache every job plans, so a long search for the best plan is not worth its time.
@@ -120,9 +124,9 @@ def _require_room(folder: Path) -> None:
         os.fsync(trial.fileno())  # some file systems report a full disk only here
 
 
-def _plan_well(plan: Callable[[str], object]) -> None:
+def _plan_well(plan: Callable[[str], object], clock: Callable[[], float]) -> None:
     """Make a few plans and leave FFTW with the wisdom of the fastest. If plans cannot be timed, make only one."""
-    before, begin = fft.wisdom(), time.monotonic()
+    before, begin = fft.wisdom(), clock()
     found: list[tuple[StripPlan, fft.Wisdom]] = []
     while True:
         fft.forget_wisdom()
@@ -131,7 +135,7 @@ def _plan_well(plan: Callable[[str], object]) -> None:
         if not isinstance(made, StripPlan):
             return
         found.append((made, fft.wisdom()))
-        if not QUICK_S <= time.monotonic() - begin <= ENOUGH_S:
+        if not QUICK_S <= clock() - begin <= ENOUGH_S:
             break
     if len(found) > 1:
         seconds = _seconds([made for made, _ in found])
@@ -192,16 +196,16 @@ def _checksum(parts: fft.Wisdom) -> str:
 
 
 @contextmanager
-def _lock(file: Path) -> Iterator[None]:
+def _lock(file: Path, clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
     """Take an exclusive lock; raises TimeoutError if another process holds it longer than LOCK_WAIT_S."""
     with file.open("a") as stream:
-        deadline = time.monotonic() + LOCK_WAIT_S
+        deadline = clock() + LOCK_WAIT_S
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                if clock() > deadline:
                     raise TimeoutError("another process keeps planning") from None
                 time.sleep(LOCK_POLL_S)
         yield

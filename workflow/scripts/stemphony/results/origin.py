@@ -44,7 +44,7 @@ class Origin:
     job_sha256: list[str] | None
 
 
-def origin_of(file: Path, *, whole: bool = False) -> Origin | None:
+def origin_of(file: Path, *, whole: bool = False, longest_s: float = LONGEST_S) -> Origin | None:
     """Return the origin of a result; None if the file does not exist or cannot be read as a result.
 
     Parameters
@@ -53,6 +53,8 @@ def origin_of(file: Path, *, whole: bool = False) -> Origin | None:
     whole : bool
         Whether to check the whole file. Then None is also returned if the bytes are not those that the merge wrote.
         Without a checksum file, every value is read instead.
+    longest_s : float
+        Time limit for the separate process [s].
     """
     if not file.is_file() or what_is_cut_off(file):
         return None
@@ -65,7 +67,7 @@ def origin_of(file: Path, *, whole: bool = False) -> Origin | None:
     )
     words = [sys.executable, KEEP_OUT, "-c", code, str(Path(__file__).resolve().parents[2]), str(file), values]
     try:
-        told = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_S, check=True).stdout
+        told = subprocess.run(words, capture_output=True, text=True, timeout=longest_s, check=True).stdout
         return Origin(**json.loads(told))
     except (OSError, subprocess.SubprocessError, ValueError, TypeError):
         return None
