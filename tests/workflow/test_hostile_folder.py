@@ -69,6 +69,7 @@ def test_run_and_rerun_use_no_file_of_the_folder(surrounded: Surrounded, tiny: R
 def test_a_profile_in_the_folder_of_the_user_is_not_used(surrounded: Surrounded, tiny: Reported, name: str):
     """The attack: Snakemake prefers a profile in the working directory to ours, and a profile can name commands."""
     campaign = surrounded.campaign
+    campaign.change(http_reporting={"reporting": False})
     for folder in (surrounded.here, campaign.directory, campaign.config.parent):
         (folder / name).mkdir(parents=True)
         (folder / name / "config.v9+.yaml").write_text("executor: of-somebody-else\n")

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from stemphony.orchestration import stop_signals
@@ -58,6 +58,42 @@ def test_an_exception_that_python_drops_is_raised_again(number: signal.Signals, 
 
     with pytest.raises(exception), heeded():
         compute(Freed)
+
+
+@SIGNALS
+def test_an_exception_that_other_code_clears_is_raised_again(number: signal.Signals, exception: type[BaseException]):
+    def clear() -> None:
+        with suppress(BaseException):
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+
+    with pytest.raises(exception), heeded():
+        compute(clear)
+
+
+@SIGNALS
+def test_the_end_of_a_job_is_not_interrupted_once_more(number: signal.Signals, exception: type[BaseException]):
+    ended: list[str] = []
+
+    def end(step: str) -> None:
+        time.sleep(3 * stop_signals.AGAIN_S)
+        ended.append(step)
+
+    def job() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1.0)
+        finally:
+            end("a file is closed")
+
+    with heeded():
+        try:
+            job()
+        except exception:
+            stop_signals.caught()
+            end("the end is reported")
+        end("the claim is released")
+    assert ended == ["a file is closed", "the end is reported", "the claim is released"]
 
 
 @SIGNALS

@@ -286,6 +286,7 @@ class JobScope:
                 raise limit.error(f"{share} kept in {file.name}") from None
             raise limit.error(f"{share} done, of which {'a part is' if before else 'none could be'} kept") from None
         except (stop_signals.Terminated, KeyboardInterrupt):
+            stop_signals.caught()
             keeper.save(within_s=QUICK_S)
             raise
         finally:
@@ -347,6 +348,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
             this.show_earlier_progress()
             yield this
         except BaseException as error:
+            stop_signals.caught()
             message = _reason(error)
             # Ctrl-C ends the whole run, so this job has not failed.
             ended = progress.INTERRUPTED if isinstance(error, KeyboardInterrupt) else progress.FAILED

@@ -1,9 +1,11 @@
-"""Turn signals that stop a job into exceptions of the main thread, and lose none.
+"""Signals that stop a job: each becomes an exception of the main thread, and no signal is lost.
 
-Python drops an exception that is raised while it frees an object (`__del__`, callbacks of weak references), and prints
-"Exception ignored". The job would continue as if there had been no signal. So this module raises a dropped exception
-again. If the import system is interrupted, one of its locks may stay closed, and other threads would wait for it
-forever. So no exception is raised within the import system.
+Python drops an exception that is raised while it frees an object (`__del__`, callbacks of weak references). Some code
+written in C clears any exception. The job would then continue as if no signal had come. So the exception is raised
+again, until `caught` says that it has arrived.
+
+If an exception interrupts the import system, a lock of it may stay closed, and other threads wait for it without end.
+So no exception is raised there.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import Any, Final
 
 STOPPING: Final = (signal.SIGTERM, signal.SIGHUP)
 """Signals of `kill`, of a batch system and of a closed terminal. After them, and after Ctrl-C, a job ends cleanly."""
-AGAIN_S: Final = 0.02
-"""Time after which an exception that could not be raised is tried again [s]. An import takes a few such times."""
+AGAIN_S: Final = 0.05
+"""Time between two attempts to raise an exception [s]. The longest import takes a few of them."""
 _IMPORT_SYSTEM: Final = "<frozen importlib._bootstrap"
 """Beginning of the file names in frames of Python's import system."""
 
@@ -62,6 +64,11 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def caught() -> None:
+    """Say that the exception has arrived where the job ends: it is not raised again."""
+    _wait_with(None)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     error = KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
     if number in STOPPING:
@@ -75,19 +82,24 @@ def _again(_number: int, frame: FrameType | None) -> None:
 
 
 def _raise(error: BaseException, frame: FrameType | None) -> None:
-    """Raise in the interrupted frame. If this frame belongs to the import system, raise a little later."""
-    if frame is not None and frame.f_code.co_filename.startswith(_IMPORT_SYSTEM):
-        _wait_with(error)
-        return
-    _wait_with(None)
-    raise error
+    """Raise in the interrupted frame, unless the error is handled already or the frame is of the import system."""
+    _wait_with(error)
+    is_import = frame is not None and frame.f_code.co_filename.startswith(_IMPORT_SYSTEM)
+    if not is_import and not _is_handled(error):
+        raise error
+
+
+def _is_handled(error: BaseException) -> bool:
+    """Whether an `except`, a `finally` or the end of a `with` handles the error in the interrupted code."""
+    handled = sys.exception()
+    while handled is not None and handled is not error:
+        handled = handled.__context__
+    return handled is not None
 
 
 def _dropped(unraisable: Any) -> None:
-    """Replacement of `sys.unraisablehook`, which gets exceptions that could not be raised."""
-    if isinstance(unraisable.exc_value, Terminated | KeyboardInterrupt):
-        _wait_with(unraisable.exc_value)
-    else:
+    """Take the place of `sys.unraisablehook`, which prints the dropped exception. Ours are raised again."""
+    if not isinstance(unraisable.exc_value, Terminated | KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
 
 
