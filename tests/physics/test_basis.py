@@ -82,6 +82,7 @@ def test_blocks_and_order_of_the_probes_do_not_matter():
     np.testing.assert_allclose(np.linalg.svd(first.conj().T @ second, compute_uv=False)[:-3], 1, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-8, 1e-9, 1e-12, 1e-20])
 @pytest.mark.parametrize("width", [0.003, 0.03, 0.3])
 @pytest.mark.parametrize("room", [0.0, 1e9])

@@ -104,6 +104,7 @@ def test_an_offset_moves_the_middle():
     assert np.ptp(segments(quadrants(), moved, "area")) > 0.1
 
 
+@pytest.mark.slow
 def test_area_edges_are_continuous_in_the_rotation():
     wave = scattered_wave()
     turns = np.linspace(0, 0.1, 201)
@@ -179,6 +180,7 @@ def scanned(grid, phase, detectors, step):
     return center, rings, mean[::step, ::step]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.02, 0.5])
 @pytest.mark.parametrize("step", [2, 3])
 def test_center_of_mass_and_its_integral_of_a_phase_object(strength, step):

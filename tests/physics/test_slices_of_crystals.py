@@ -25,6 +25,7 @@ FALSE_ZONES = {"bf": 0.684152, "adf": 0.003348, "haadf": 0.003757}
 U_ISO = {"Sr": 0.00787, "Ti": 0.00557, "O": 0.009275}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_signals_agree_with_a_calculation_by_hand(name):
     hand, (ours, _) = comparison.by_hand(CASES[name]), comparison.of_stemphony(CASES[name])
@@ -56,6 +57,7 @@ def test_a_thickness_that_beats_with_the_lattice_is_kept_and_named():
     assert "1.35775" in note
 
 
+@pytest.mark.slow
 def test_equal_columns_have_equal_signals():
     one, other = (comparison.of_stemphony(comparison.columns()[column]) for column in (0, 4))
     assert one[1].grid.gpts == (360, 360)

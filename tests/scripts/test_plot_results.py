@@ -31,6 +31,7 @@ def result_of(folder: Path, **adf: Any) -> FakeCampaign:
     return fake
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adf", [{}, KEPT], ids=["averaged", "kept apart"])
 def test_every_figure_of_the_campaign_is_drawn(tmp_path, adf):
     fake = result_of(tmp_path, **adf)
@@ -64,6 +65,7 @@ def test_a_line_or_list_or_point_is_drawn_too(tmp_path, scan):
     assert [figure for figure in figures if not figure.is_file()] == []
 
 
+@pytest.mark.slow
 def test_patterns_alone_are_drawn_too(tmp_path):
     fake = FakeCampaign.of(tmp_path, adf={"enabled": False}, cbed={"enabled": True, "size": [4, 5]})
     fake.write_all()

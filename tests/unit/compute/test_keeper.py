@@ -180,6 +180,7 @@ def test_interrupted_attempts_end_with_the_bits_of_an_undisturbed_job(name, step
     assert not differing(signals, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["multislice", "probe_basis in tiles and blocks"])
 def test_threads_stopped_in_the_middle_keep_whole_waves_only(name, tmp_path):
     computation = Computation(name, tmp_path)

@@ -154,6 +154,7 @@ def test_a_window_holds_the_amorphous_films_of_its_configuration():
     assert np.sqrt(np.mean((near - exact.rings) ** 2) / np.mean(exact.rings**2)) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["multislice", "probe_basis"])
 def test_the_error_falls_with_the_window_and_is_measured(algorithm):
     exact_of = made(grating={"gpts": [216, 162]})

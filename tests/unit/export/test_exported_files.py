@@ -179,6 +179,7 @@ def test_lines_and_lists_keep_the_places_of_their_positions(scan, tmp_path):
 # --- HSPY ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hspy_has_one_signal_for_each_image_and_depth(fake, tmp_path):
     paths = exported(fake, tmp_path, "hspy", depths_nm=None)
     names = ("bf", "seg_0", "haadf", "com_x", "cbed")

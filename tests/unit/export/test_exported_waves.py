@@ -35,6 +35,7 @@ def written(result: OpenedResult, folder: Path, form: str, said: list[str] | Non
     return export(result, ExportRequest(form, **asked), folder, "tiny", (said if said is not None else []).append)
 
 
+@pytest.mark.slow
 def test_a_zarr_store_has_complex_waves_with_axes(merged: tuple[OpenedResult, np.ndarray], tmp_path: Path):
     (path,) = written(merged[0], tmp_path, "zarr")
     found = xarray.open_zarr(path, group="waves")

@@ -104,6 +104,7 @@ def test_errors_of_each_pattern_are_stored_on_demand(tmp_path):
     assert error[0, :, :, 0, :, 0] == pytest.approx(jobs.std(axis=0, ddof=1) / np.sqrt(2), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_bytes", [1.0, 1e9])
 @pytest.mark.parametrize("scan", [None, {"points": [4, 6]}])
 def test_the_source_blurs_patterns_as_it_blurs_images(tmp_path, monkeypatch, scan, block_bytes):

@@ -115,6 +115,7 @@ def test_so_many_configurations_reach_the_target(tmp_path: Path):
     assert bf.needed(0.5) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("independent", [True, False])
 def test_errors_of_all_configurations_measured_from_job_files_are_those_of_the_result(
     tmp_path: Path, independent: bool

@@ -21,6 +21,7 @@ def judged(made: FakeCampaign) -> list[ImageError]:
     return image_errors(task, made.experiment, blurring_of(task), ["haadf"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaged", [True, False])
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_error_is_that_of_the_merged_image(tmp_path: Path, averaged: bool, shared: bool):

@@ -58,6 +58,7 @@ def test_no_two_atoms_are_nearer_than_the_smallest_distance():
     assert nearest.min() < 1.6  # dense enough that the bound is reached
 
 
+@pytest.mark.slow
 def test_a_film_has_no_order_beyond_its_smallest_distance():
     """The pair correlation of random addition is 0 below d and 1 well beyond 2d; the mean over z is even."""
     random = np.random.default_rng(5)

@@ -119,6 +119,7 @@ def test_a_zone_axis_gives_the_same_crystal_in_an_orthogonal_cell(cif, view):
     np.testing.assert_allclose(np.unique(found[:, 1].round(10)), np.unique(expected[:, 1].round(10)), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_diffraction_has_its_reflections_where_the_reciprocal_lattice_says(cif, view):
     """Amplitudes of a thin cell against structure factors of the file's cell, summed by hand."""
@@ -311,6 +312,7 @@ def test_left_and_right_handed_quartz_keep_their_hand(cif):
 # Supercell rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rows", "lengths"),
     [
@@ -436,6 +438,7 @@ def test_the_strain_that_a_refusal_names_is_accepted(cif):
 # The search itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_no_smaller_orthogonal_cell_exists(seed):
     """Against all small integers, for cubic, tetragonal and hexagonal lattices and random zone axes."""

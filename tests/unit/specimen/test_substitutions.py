@@ -47,6 +47,7 @@ def test_a_count_of_vacancies_takes_that_many_atoms_away():
     assert len(specimen.positions) == len(specimen.symbols) == len(specimen.u_iso)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_which_sites_and_nothing_else_does():
     first, again, other = (doped({**ONCE, "seed": seed}) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.symbols, again.symbols)
