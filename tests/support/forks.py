@@ -7,8 +7,8 @@ itself, so it runs the code of its clone.
 In a fork of Snakemake, the shell commands of rules find a function `python` (bash reads `BASH_ENV`). For a script of a
 rule it starts `fork_client.py`; everything else starts the real Python.
 
-Real processes are those of `Campaign.start` and `start_stemphony`, which get signals, and all on Slurm, in conda
-environments, in the tutorials and examples, and with hostile files.
+`Campaign.start` and `start_stemphony` start real processes, which get signals. Tests on Slurm, in conda environments,
+of the tutorials and with hostile files use real ones as well.
 """
 
 from __future__ import annotations
