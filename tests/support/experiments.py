@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,19 @@ def planned(files: InputFiles = FILES, **blocks: Mapping[str, Any]) -> Campaign:
 def experiment(cell: Sequence[float] = CELL, **blocks: Mapping[str, Any]) -> Experiment:
     """The experiment of `tiny(**blocks)` on a cell."""
     return Experiment.of(tiny(**blocks), cell, None)
+
+
+class WithSlit(Experiment):
+    """An experiment with an image of a kind of detector that the product does not have. This image comes first."""
+
+    @classmethod
+    def of_experiment(cls, other: Experiment) -> WithSlit:
+        """The other experiment with this image."""
+        return cls(**{part.name: getattr(other, part.name) for part in fields(other)})
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        return ("slit", *super().images)
 
 
 def signals(of: Experiment, seed: int | Sequence[int]) -> JobSignals:

@@ -9,7 +9,7 @@ import pytest
 from stemphony.experiment.campaign import InputFiles
 from stemphony.experiment.scan_symmetry import hindrance, shared_operations, turned_images
 from stemphony.physics.plane_symmetry import MATRICES, PlaneGroup
-from support.experiments import FILES, experiment, tiny
+from support.experiments import FILES, WithSlit, experiment, tiny
 
 GROUP = PlaneGroup.of({matrix: [(0, 0)] for matrix in MATRICES}, (64, 64))
 
@@ -114,3 +114,10 @@ def test_maps_of_detectors_keep_translations_only_and_profiles_keep_all():
     assert with_map.group is None
     assert with_profile.broken == shared_operations(GROUP, experiment(scan={"points": [4, 4]})).broken
     assert with_profile.group is not None
+
+
+def test_an_image_of_unknown_symmetry_is_never_copied():
+    of = WithSlit.of_experiment(experiment(scan={"points": [4, 4]}))
+    with pytest.raises(NotImplementedError, match="turn slit"):
+        shared_operations(GROUP, of)
+    assert turned_images(of, ((1, 0), (0, 1))) == [0, 1, 2]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.physics.integration import phase_of_deflection
-from support.experiments import FakeCampaign
+from stemphony.results.phase_images import PhaseImages
+from support.experiments import FakeCampaign, WithSlit
 
 QUADRANTS = {"inner_mrad": 0.0, "outer_mrad": 40.0, "segments": 4, "rotation_deg": 45.0}
 HEXAGON = {"inner_mrad": 5.0, "outer_mrad": 30.0, "segments": 6, "radial": 2, "offset_mrad": [1.0, 0.0]}
@@ -70,6 +71,15 @@ def test_quadrants_give_dpc_with_its_error(tmp_path):
         assert image(file, f"{name}_standard_error")[0, 0] == pytest.approx(error, abs=1e-4)
         with netCDF4.Dataset(file) as root:
             assert root["images"][name].units == root["images"][f"{name}_standard_error"].units == "mrad"
+
+
+def test_a_detector_before_the_segments_leaves_their_deflection(tmp_path):
+    fake, _ = merged(tmp_path, {"segmented": {"q": QUADRANTS}})
+    made, signals = PhaseImages.of(fake.experiment, {}), fake.signals(*fake.pairs[0])
+    images = np.concatenate([signals.rings, signals.total[..., None]], axis=-1)
+    with_slit = np.concatenate([np.full_like(images[..., :1], 7.0), images], axis=-1)
+    expected = made.of_job(fake.experiment, images, signals.center_of_mass)
+    assert (made.of_job(WithSlit.of_experiment(fake.experiment), with_slit, signals.center_of_mass) == expected).all()
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -21,13 +21,13 @@ from stemphony.experiment.scan import Scan
 from stemphony.experiment.slice_choice import chosen_slices, stored_depths
 from stemphony.experiment.stored_patterns import StoredPatterns, own_scan_and_depths, positions_of
 from stemphony.experiment.wave_request import WaveRequest
-from stemphony.physics.detectors import bin_edges
+from stemphony.physics.detectors import bin_edges, image_names
 from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
 from stemphony.physics.periods import Layers, Periods
 from stemphony.physics.plane_symmetry import PlaneGroup
 from stemphony.physics.plasmons import Events, Plasmons, Trajectory, deflection
 from stemphony.physics.scattering import FactorChoice
-from stemphony.physics.segments import SegmentedDetector, segment_names
+from stemphony.physics.segments import SegmentedDetector
 from stemphony.physics.sensitivity import SensitiveDetector
 from stemphony.physics.slicing import Slices
 
@@ -150,8 +150,8 @@ class Experiment(Optics, StoredPatterns):
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Names of the images that jobs record: rings, rings with a sensitivity, then segments."""
-        return (*self.rings, *self.sensitive, *segment_names(self.segmented))
+        """Names of the images that jobs record, in the order of `JobSignals.rings`."""
+        return image_names(self.rings, self.sensitive, self.segmented)
 
     @property
     def is_tilted(self) -> bool:

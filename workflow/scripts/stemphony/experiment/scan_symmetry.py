@@ -22,7 +22,7 @@ from stemphony.physics.plane_symmetry import (
     keeps_points,
     maps_axes,
 )
-from stemphony.physics.segments import turned_segments
+from stemphony.physics.segments import segment_names, turned_segments
 
 AUTO = "auto"
 """Value of `scan.symmetry` with which the plan looks for equal positions."""
@@ -104,6 +104,11 @@ def turned_images(experiment: Experiment, matrix: Matrix) -> list[int] | None:
     -------
     list of int or None
         None if R maps a segment on no segment.
+
+    Raises
+    ------
+    NotImplementedError
+        This function does not know how R turns an image. Copies of its signal could be wrong.
     """
     e = experiment
     if matrix == UNITY:
@@ -111,13 +116,16 @@ def turned_images(experiment: Experiment, matrix: Matrix) -> list[int] | None:
     if e.segmented and e.precession is not None:
         return None  # each tilt of the cone has pixels of its own
     pixels = pixels_inside(e.grid, band_limit_radius(e.grid, e.bandlimit))
-    found = list(range(len(e.rings) + len(e.sensitive)))
-    for detector in e.segmented.values():
+    turned = {name: name for name in (*e.rings, *e.sensitive)}
+    for name, detector in e.segmented.items():
         segments = turned_segments(e.grid, e.wavelength, detector, e.detector_center, pixels, e.edges == "area", matrix)
         if segments is None:
             return None
-        found += [len(found) + number for number in segments]
-    return found
+        names = segment_names({name: detector})
+        turned |= {here: names[there] for here, there in zip(names, segments, strict=True)}
+    if unknown := [name for name in e.images if name not in turned]:
+        raise NotImplementedError(f"onto which image does a symmetry operation turn {', '.join(unknown)}?")
+    return [e.images.index(turned[name]) for name in e.images]
 
 
 def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
@@ -133,7 +141,7 @@ def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
         ),
         ("specimen.tilt_mrad", lambda one: keeps_points(one.matrix, [e.specimen_tilt])),
     ]
-    if e.segmented:
+    if set(e.images) != {*e.rings, *e.sensitive}:
         hard = " (edges: area may keep more)" if e.edges == "hard" else ""
         conditions.append((f"adf.segmented{hard}", lambda one: turned_images(e, one.matrix) is not None))
     if any(detector.pixel is not None for detector in e.sensitive.values()):

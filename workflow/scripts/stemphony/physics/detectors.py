@@ -140,7 +140,7 @@ class DetectorSet:
                     f"detector {name!r} from {1e3 * inner:g} to {1e3 * outer:g} mrad: must be 0 ≤ inner < outer"
                 )
         segmented, sensitive = segmented or {}, sensitive or {}
-        self.ring_names = (*rings, *sensitive, *segment_names(segmented))
+        self.ring_names = image_names(rings, sensitive, segmented)
         self._plain = len(limits)
 
         k = frequencies_about(grid, center).k.T.ravel()
@@ -243,6 +243,15 @@ class DetectorSet:
             total,
             mean_angle,
         )
+
+
+def image_names(
+    rings: Mapping[str, tuple[float, float]],
+    sensitive: Mapping[str, SensitiveDetector],
+    segmented: Mapping[str, SegmentedDetector],
+) -> tuple[str, ...]:
+    """Return the names of all images, in the order of `WaveSignals.rings`. Parameters are those of `DetectorSet`."""
+    return (*rings, *sensitive, *segment_names(segmented))
 
 
 def bin_edges(minimum: float, maximum: float, bins: int, exponent: float = 1.0) -> FloatArray:

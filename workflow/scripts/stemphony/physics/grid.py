@@ -217,7 +217,10 @@ def angular_pixel(grid: Grid, wavelength: float, center: tuple[float, float] = U
 
 
 def share_beyond(edge: float, angle: FloatArray, ramp_width: FloatArray | None) -> FloatArray:
-    """Return the share of each pixel at or beyond an edge: a ramp of the given width, or a step, Eq. (P10)."""
+    """Return the share of each pixel at or beyond an edge: a ramp of the given width, or a step, Eq. (P10).
+
+    An edge of 0 is the middle of a ring. It has no ramp, so all pixels count fully.
+    """
     if edge == 0:
         return np.ones_like(angle)
     if ramp_width is None:

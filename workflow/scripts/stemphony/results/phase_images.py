@@ -11,6 +11,7 @@ import numpy as np
 from stemphony.experiment.model import MRAD, Experiment
 from stemphony.experiment.scan_edges import repeats_of
 from stemphony.physics.integration import phase_of_deflection
+from stemphony.physics.segments import segment_names
 from stemphony.physics.source_size import Repeats
 
 ICOM = "icom"
@@ -93,11 +94,12 @@ class PhaseImages:
         -------
         (x, y, depths, len(names)) ndarray
         """
-        made, first = [], len(experiment.rings) + len(experiment.sensitive)
+        made = []
         for name, detector in experiment.segmented.items():
-            segments, first = images[..., first : first + detector.number], first + detector.number
             if name not in self.factors:
                 continue
+            first = experiment.images.index(segment_names({name: detector})[0])
+            segments = images[..., first : first + detector.number]
             deflection = self.factors[name] * segments @ detector.directions
             made += [deflection[..., 0] / MRAD, deflection[..., 1] / MRAD]
             if self.integrated:
