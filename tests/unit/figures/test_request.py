@@ -296,6 +296,15 @@ def test_phases_are_images_in_radian(result):
         drawn(result, detectors=["idpc"], treatment=Treatment(dose=10.0))
 
 
+def test_the_ring_of_a_shifted_detector_is_drawn_about_its_middle(tmp_path):
+    shifted = {**QUADRANTS, "outer_mrad": 12.0, "offset_mrad": [5.0, -3.0]}
+    fake = merged(tmp_path, adf={"segmented": {"q": shifted}, "detectors": {"bf": [0.0, 7.0]}})
+    axes = drawn(OpenedResult(fake.result.merged), "pattern").figure.axes[0]
+    # From the bright-field detector, the quadrants, and the edge of the disk.
+    boxes = [(line.get_xdata().min(), line.get_xdata().max(), line.get_ydata().max()) for line in axes.lines]
+    assert sorted(boxes) == [pytest.approx(box) for box in [(-20, 20, 20), (-7, 7, 7), (-7, 17, 9)]]
+
+
 def test_segments_are_one_ring_over_a_pattern(result):
     (legend,) = drawn(result, "pattern").figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["BF", "q"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,19 @@ POWERS = 3.6
 """Room for powers of ten beside the colour bar [heights of the text]."""
 
 
+@dataclass(frozen=True)
+class Ring:
+    """The angles of a detector about its middle [mrad]."""
+
+    inner_mrad: float
+    outer_mrad: float
+    middle_mrad: tuple[float, float] = (0.0, 0.0)
+
+
 def draw(
     patterns: Sequence[Pattern],
     style: Style,
-    detectors: Mapping[str, tuple[float, float]],
+    detectors: Mapping[str, Ring],
     semiangle_mrad: float,
     is_linear: bool = False,
     remarks: Sequence[str] = (),
@@ -33,7 +44,7 @@ def draw(
     Parameters
     ----------
     detectors : mapping
-        From each name to the inner and outer angle [mrad]. Rings outside of the pattern are left out.
+        The ring of each name. Rings outside of the pattern are left out.
     semiangle_mrad : float
         Semiangle of the probe. A dashed circle of this radius shows the edge of the bright-field disk.
     is_linear : bool
@@ -45,7 +56,7 @@ def draw(
 
     extent = _extent(patterns[0])
     corner = max(map(abs, extent))
-    shown = {name: ring for name, ring in detectors.items() if ring[0] < corner}
+    shown = {name: ring for name, ring in detectors.items() if ring.inner_mrad < corner + math.hypot(*ring.middle_mrad)}
     with style.applied():
         notes = [*remarks, _place(patterns[0])]
         left_out = [label(name) for name in detectors if name not in shown]
@@ -61,7 +72,7 @@ def draw(
             _pattern(panel, pattern, extent, is_linear)
             panel.axes.set_title(f"{'PACBED' if pattern.at_nm is None else 'CBED'}, {pattern.depth_nm:.3g} nm")
             for index, ring in enumerate(shown.values()):
-                _circles(panel.axes, ring, colour(index), "-")
+                _circles(panel.axes, (ring.inner_mrad, ring.outer_mrad), colour(index), "-", ring.middle_mrad)
             _circles(panel.axes, (semiangle_mrad,), "white", "--")
             panel.axes.set(xlim=extent[:2], ylim=extent[2:])
         if shown:
@@ -96,11 +107,14 @@ def _extent(pattern: Pattern) -> tuple[float, float, float, float]:
     return edges[0], edges[1], edges[2], edges[3]
 
 
-def _circles(axes: Any, radii: Sequence[float], ink: str, dashes: str) -> None:
+def _circles(
+    axes: Any, radii: Sequence[float], ink: str, dashes: str, middle: tuple[float, float] = (0.0, 0.0)
+) -> None:
     turn = np.linspace(0, 2 * np.pi, 361)
     for radius in radii:
         if radius > 0:
-            axes.plot(radius * np.cos(turn), radius * np.sin(turn), color=ink, ls=dashes, lw=1.0)
+            x, y = middle[0] + radius * np.cos(turn), middle[1] + radius * np.sin(turn)
+            axes.plot(x, y, color=ink, ls=dashes, lw=1.0)
 
 
 def _place(pattern: Pattern) -> str:

@@ -122,10 +122,11 @@ def _remarks(result: OpenedResult) -> tuple[str, ...]:
     return (result.preview,) if result.preview else ()
 
 
-def _rings(result: OpenedResult) -> dict[str, tuple[float, float]]:
+def _rings(result: OpenedResult) -> dict[str, diffraction.Ring]:
     """Rings to draw over patterns. Segments with the same angles are one ring."""
     found, seen = {}, set()
-    for name, ring in result.detectors.items():
+    for name, angles in result.detectors.items():
+        ring = diffraction.Ring(*angles, result.offsets_mrad.get(name, (0.0, 0.0)))
         group = name.rsplit("_", 1)[0] if name in result.segments else name
         if (group, ring) not in seen:
             seen.add((group, ring))

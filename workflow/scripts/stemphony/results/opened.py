@@ -128,6 +128,11 @@ class OpenedResult:
                 for name, variable in stacks.items()
                 if "inner_mrad" in variable.ncattrs()
             }
+            self.offsets_mrad = {
+                name: (float(variable.offset_mrad[0]), float(variable.offset_mrad[1]))
+                for name, variable in stacks.items()
+                if "offset_mrad" in variable.ncattrs()
+            }
             self.segments = {name for name, variable in stacks.items() if "begin_deg" in variable.ncattrs()}
             self.maps = {name: str(one.units) for name, one in stacks.items() if one.units in ("mrad", "rad")}
             self.preview = _pairs_of_preview(root)
