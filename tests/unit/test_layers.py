@@ -122,7 +122,7 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
         ("rsciio", ("stemphony/export/hspy.py", "stemphony/export/waves.py")),
         ("emdfile", ("stemphony/export/emd.py",)),
         ("mrcfile", ("stemphony/export/mrc.py",)),
-        ("tifffile", ("stemphony/export/tiff.py",)),
+        ("tifffile", ("stemphony/experiment/tiff.py", "stemphony/export/tiff.py")),
         ("flask", ("stemphony/monitor/web/*.py",)),
         ("sqlalchemy", tuple(f"stemphony/monitor/{room}/*.py" for room in ("database", "intake", "notify", "web"))),
         ("waitress", ("stemphony/monitor/web/lanes.py",)),

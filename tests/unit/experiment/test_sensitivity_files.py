@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import struct
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from stemphony import provenance
 from stemphony.errors import ConfigError
 from stemphony.experiment import campaign, sensitivity_files
@@ -21,60 +20,10 @@ PICTURE = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]])  # three rows,
 AS_MAP = [[9, 5, 1], [10, 6, 2], [11, 7, 3], [12, 8, 4]]
 
 
-def tiff(pixels: np.ndarray, order: str = "<", **tags: int) -> bytes:
-    """A TIFF file in two strips, written from the specification (TIFF 6.0)."""
-    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
-    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-    row = len(data) // len(pixels)
-    entries = {
-        256: (3, [pixels.shape[1]]), 257: (3, [pixels.shape[0]]), 258: (3, [8 * pixels.itemsize]), 259: (3, [1]),
-        262: (3, [1]), 273: (4, [8, 8 + row]), 277: (3, [1]), 278: (4, [1]), 279: (4, [row, len(data) - row]),
-        339: (3, [kind]),
-    }  # fmt: skip
-    entries |= {int(tag[1:]): (3, [value]) for tag, value in tags.items()}
-    first, extra = 8 + len(data), b""
-    places = first + 2 + 12 * len(entries) + 4
-    table = struct.pack(f"{order}H", len(entries))
-    for tag, (code, values) in sorted(entries.items()):
-        packed = struct.pack(f"{order}{len(values)}{'H' if code == 3 else 'I'}", *values)
-        if len(packed) > 4:
-            place, extra = places + len(extra), extra + packed
-            packed = struct.pack(f"{order}I", place)
-        table += struct.pack(f"{order}HHI", tag, code, len(values)) + packed.ljust(4, b"\0")
-    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", first)
-    return head + data + table + b"\0\0\0\0" + extra
-
-
 def written(folder: Path, name: str, content: bytes | str) -> Path:
     file = folder / name
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     return file
-
-
-def strips_of_the_same_bytes(number: int) -> bytes:
-    """A TIFF whose strips all are the whole file."""
-    size = 8 + 2 + 12 * 9 + 8 * number
-    width = height = 1000
-    head = struct.pack("<2sHIH", b"II", 42, 8, 9)
-    counts = 8 + 2 + 12 * 9
-    entries = [
-        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
-        (273, 4, number, counts + 4 * number), (277, 3, 1, 1), (279, 4, number, counts), (339, 3, 1, 1),
-    ]  # fmt: skip
-    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
-    return head + body + struct.pack("<I", size) * number + struct.pack("<I", 0) * number
-
-
-def test_strips_that_share_their_bytes_take_no_memory(tmp_path):
-    """The attack: each strip is the whole file; 40 kB with 5,000 of them are 200 MB, and 1.6 MB are 320 GB."""
-    file = written(tmp_path, "map.tif", strips_of_the_same_bytes(5_000))
-    tracemalloc.start()
-    try:
-        with pytest.raises(ConfigError, match="truncated or damaged"):
-            sensitivity_files.read_one("haadf", file)
-        assert tracemalloc.get_traced_memory()[1] < 50_000_000
-    finally:
-        tracemalloc.stop()
 
 
 def test_a_named_pipe_does_not_block_the_reading(tmp_path):
@@ -83,11 +32,9 @@ def test_a_named_pipe_does_not_block_the_reading(tmp_path):
         sensitivity_files.read_one("haadf", tmp_path / "map.npy")
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("kind", ["u1", "u2", "i2", "u4", "f4", "f8"])
-def test_a_tiff_is_a_picture_with_ky_upwards(kind, order, tmp_path):
-    file = written(tmp_path, "map.tif", tiff(PICTURE.astype(kind), order))
-    np.testing.assert_array_equal(sensitivity_files.read_one("d", file), AS_MAP)
+def test_a_tiff_is_a_picture_with_ky_upwards(tmp_path):
+    tifffile.imwrite(tmp_path / "map.tif", PICTURE.astype("f8"), photometric="minisblack")
+    np.testing.assert_array_equal(sensitivity_files.read_one("d", tmp_path / "map.tif"), AS_MAP)
 
 
 def test_an_array_has_kx_first(tmp_path):
@@ -125,12 +72,6 @@ def test_a_profile_has_two_columns(text, tmp_path):
         ("a.png", "x", "allowed are .csv"),
         ("a.npy", b"no array", "cannot be read"),
         ("a.tif", b"no picture", "it is no TIFF"),
-        ("a.tif", tiff(PICTURE.astype("u1"))[:30], "truncated or damaged"),
-        ("a.tif", tiff(PICTURE.astype("u1"), t259=5), "is compressed"),
-        ("a.tif", tiff(PICTURE.astype("u1"), t277=3), "several channels"),
-        ("a.tif", tiff(PICTURE.astype("u1"), t262=0), "inverted"),
-        ("a.tif", tiff(PICTURE.astype("u1"), t274=3), "is turned"),
-        ("a.tif", tiff(PICTURE.astype("u1"), t257=30), "truncated or damaged"),
     ],
 )
 def test_a_file_that_is_no_sensitivity_is_refused(name, content, says, tmp_path):

@@ -146,7 +146,7 @@ def _profile(content: bytes) -> np.ndarray:
 
 def _picture(content: bytes) -> np.ndarray:
     """A TIFF as a map: kx along its rows, ky from its last row upwards."""
-    return tiff.image(content)[::-1].T
+    return tiff.image(content, LARGEST_BYTES)[::-1].T
 
 
 def _map(values: Any) -> np.ndarray:

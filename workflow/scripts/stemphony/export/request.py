@@ -56,7 +56,7 @@ FORMATS: dict[str, Format] = {
     "zarr": Format(".zarr", ("xarray", "zarr", "dask")),
     "hspy": Format(".hspy", ("rosettasciio", "h5py"), hspy.write_image, hspy.write_patterns),
     "emd": Format(".emd", ("emdfile",), emd.write_image, emd.write_patterns),
-    "tiff": Format(".tif", ("tifffile",), image=tiff.write_image, needs_window=True),
+    "tiff": Format(".tif", (), image=tiff.write_image, needs_window=True),
     "mrc": Format(".mrc", ("mrcfile",), mrc.write_image, mrc.write_patterns, needs_window=True),
     "csv": Format(".csv", ()),
 }
