@@ -174,6 +174,10 @@ def test_the_keyboard_reaches_every_cell(browser: Browser, many: MonitorProcess)
         page.keyboard.press("Home")
         page.keyboard.press("ArrowUp")
         expect(detail).to_contain_text("−10 nm, configuration 0")
+        # Above the first row is only the line with the numbers of the configurations.
+        page.keyboard.press("ArrowUp")
+        expect(cell_of(page, 0, 0)).to_be_focused()
+        assert page.complaints == []
         # A row clips its content, and the mark of the focus lies 4 pixels outside its cell.
         room = page.evaluate(
             "() => { const cell = document.activeElement.getBoundingClientRect();"
@@ -184,6 +188,33 @@ def test_the_keyboard_reaches_every_cell(browser: Browser, many: MonitorProcess)
         # The whole grid is one stop of the Tab key; the next stop is behind it.
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.getAttribute('role')") != "gridcell"
+
+
+@pytest.mark.parametrize("width", [1400, 360])
+@pytest.mark.parametrize("configurations", [5, 60, 200])
+def test_each_number_stands_above_the_column_of_its_configuration(
+    browser: Browser, tmp_path: Path, pictures: Path, width: int, configurations: int
+):
+    story = Story((-2.5, 0.0), configurations, "Numbered")
+    with MonitorProcess(tmp_path) as monitor:
+        monitor.store([story.start(), *story.job(0, 1, 40)])
+        with opened(browser, f"{monitor.url}simulations/1", viewport={"width": width, "height": 800}) as page:
+            picture(page, f"numbers_{configurations}_{width}", pictures)
+            assert fits(page)
+            found = page.evaluate(
+                "() => { const box = (one) => one.getBoundingClientRect();"
+                " const middle = (one) => box(one).x + box(one).width / 2;"
+                " const cells = document.querySelector('#grid [role=row] .cells').children;"
+                " const range = document.createRange(), found = [];"
+                " [...document.querySelectorAll('.numbers u')].forEach((one, index) => { if (one.textContent) {"
+                " range.selectNodeContents(one);"
+                " found.push([Number(one.textContent), index, middle(range) - middle(cells[index])]); } });"
+                " return found; }"
+            )
+            assert len(found) >= 5
+            for number, index, aside in found:
+                assert number == index
+                assert abs(aside) < 1.5, number
 
 
 def cell_of(page: Page, row: int, configuration: int) -> Locator:
@@ -332,11 +363,11 @@ def test_failures_of_this_run_and_of_earlier_runs_are_distinguished(browser: Bro
         with opened(browser, f"{monitor.url}simulations/1") as page:
             note, facts = page.locator(".note.failed"), page.locator(".facts")
             expect(note).to_have_text("The run ended without a result: a job failed. 2 failed, 2 never ran.")
-            expect(facts).to_contain_text("4 of 8 2 failed")
+            expect(facts).to_contain_text("4 of 8 finished, 2 failed")
             story.run, story.hook_seq = 2, 0
             message = "the run ended without a merged result"
             monitor.store([story.start(), *story.done(0, 1, attempt=2), story.failed(message=message)])
-            expect(facts).to_contain_text("5 of 8 1 failed", timeout=POLL_MS)
+            expect(facts).to_contain_text("5 of 8 finished, 1 failed", timeout=POLL_MS)
             expect(note).to_have_text(
                 f"The run ended without a result: {message}. In this run 0 failed; 1 pair failed in an earlier run."
             )
@@ -345,7 +376,7 @@ def test_failures_of_this_run_and_of_earlier_runs_are_distinguished(browser: Bro
             failed = story.failed((1, 1), (1, 3), never_ran=1)
             monitor.store([story.start(), *story.job(1, 1, 3, attempt=2, end="out of memory"), failed])
             expect(note).to_contain_text("a job failed. 2 failed, 1 never ran.", timeout=POLL_MS)
-            expect(facts).to_contain_text("5 of 8 2 failed")
+            expect(facts).to_contain_text("5 of 8 finished, 2 failed")
 
 
 def count_changes(page: Page, what: str) -> None:
@@ -420,7 +451,7 @@ def test_the_page_is_complete_without_its_script(browser: Browser, many: Monitor
         expect(page.locator("li.simulation")).to_have_count(1)
         page.goto(many.url)
         page.get_by_label("project").select_option("tomography")
-        page.get_by_role("button", name="Show").click()
+        page.get_by_role("button", name="Filter").click()
         expect(page.locator("li.simulation")).to_have_count(2)
         page.get_by_role("link", name="Pt nanoparticle on carbon").click()
         assert page.locator('[role="gridcell"]').count() == 80
@@ -446,7 +477,7 @@ def test_hostile_values_are_text_in_a_browser(browser: Browser, tmp_path: Path, 
         with opened(browser, monitor.url) as page:
             # A filter by a hostile value finds its simulation.
             page.locator('select[name="p.link"]').select_option("javascript:alert(1)")
-            page.get_by_role("button", name="Show").click()
+            page.get_by_role("button", name="Filter").click()
             expect(page.locator("li.simulation")).to_have_count(1)
             assert page.complaints == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from stemphony.monitor.database.pairs import DefocusRow, Pair
 from stemphony.monitor.records import SimulationSummary
@@ -64,6 +66,28 @@ def test_the_grid_has_a_row_for_each_defocus_and_one_for_each_that_has_not_start
     assert drawn.html.count("not started") == 2
     assert '<i role="gridcell" class="r">42</i><i role="gridcell" class="f again">✓</i>' in drawn.html
     assert drawn.html.count('tabindex="0"') == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "numbers"),
+    [
+        (4, ["0", "1", "2", "3"]),
+        (80, [str(number) for number in range(0, 80, 5)]),
+        (200, [str(number) for number in range(0, 200, 10)]),
+        (1001, []),
+    ],
+)
+def test_numbers_of_configurations_are_above_the_columns(columns: int, numbers: list[str]):
+    """Each number is in the line's cell of its column, so it stays above the column where the line wraps."""
+    drawn = grid(SimulationSummary(1, "x", num_defoci=2, num_configurations=columns), [], [])
+    above = drawn.html.partition('<div role="row"')[0]
+    cells = re.findall("<u>(.*?)</u>", above)
+    assert len(cells) == (columns if numbers else 0)
+    assert {index: text for index, text in enumerate(cells) if text} == {int(number): number for number in numbers}
+
+
+def test_a_grid_without_columns_has_no_numbers():
+    assert grid(SimulationSummary(1, "x", num_defoci=2, num_configurations=0), [], []).html == ""
 
 
 def test_a_grid_too_large_to_look_at_is_cut():

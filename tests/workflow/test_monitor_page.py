@@ -26,8 +26,8 @@ WATCHED = changed(
     scan={"points": [30, 30]},
     adf={"detectors": {"bf": [0.0, 10.0], "haadf": [25.0, 40.0]}},
 )
-KILLED = changed(SLOW, simulation={"name": "killed", "title": "A run whose Snakemake was killed"})
-RUNNING = changed(WATCHED, simulation={"name": "second", "title": "SrTiO3 [001], other draw of the vibrations"})
+KILLED = changed(SLOW, simulation={"name": "killed", "title": "A run that was killed"})
+RUNNING = changed(WATCHED, simulation={"name": "second", "title": "SrTiO3 [001], other displacements"})
 STALE_MINUTES = "0.4"
 LONG_MS = 90_000
 
@@ -63,7 +63,7 @@ def test_the_page_shows_start_and_progress_and_failure_and_finish_and_silence(
                 picture(page, "monitor_simulation", tmp_path)
                 assert (ended := running.end()).status == 1, ended.output
             expect(page.locator(".badge")).to_have_text("failed", timeout=LONG_MS)
-            expect(page.locator(".facts").first).to_contain_text("19 of 20 1 failed")
+            expect(page.locator(".facts").first).to_contain_text("19 of 20 finished, 1 failed")
             rerun_as_the_page_says(page, watched, obstacle)
             expect(page.locator("#grid i.f")).to_have_count(20, timeout=LONG_MS)
             expect(page.locator(".badge")).to_have_text("finished", timeout=LONG_MS)
@@ -96,7 +96,7 @@ def silence(new_campaign: Callable[..., Campaign], monitor: MonitorProcess, page
         killed.wait_for_jobs(1)
         running.signal_all(signal.SIGKILL)
     page.goto(monitor.url)
-    entry = page.locator("li.simulation", has_text="A run whose Snakemake was killed")
+    entry = page.locator("li.simulation", has_text="A run that was killed")
     expect(entry.locator(".badge")).to_have_text("stale", timeout=LONG_MS)
     expect(entry.locator(".parameters")).to_contain_text("<hidden>")
     assert page.complaints == []
@@ -107,7 +107,7 @@ def with_a_second_one(new_campaign: Callable[..., Campaign], monitor: MonitorPro
     second = new_campaign(RUNNING, "second")
     second.change(http_reporting=block(monitor, project="tomography", microscope="B"))
     with second.start() as running:
-        entry = page.locator("li.simulation", has_text="other draw")
+        entry = page.locator("li.simulation", has_text="other displacements")
         expect(entry.get_by_text(re.compile(r"per (minute|hour)"))).to_be_visible(timeout=LONG_MS)
         page.set_viewport_size({"width": 1400, "height": 400})
         picture(page, "monitor", folder)

@@ -79,15 +79,17 @@
   // `current` is the chosen cell. `stop` is the cell that Tab reaches: the chosen cell, or any cell at first.
   let rows = new Map(), current = null, stop = null, detailTimer = 0;
 
+  const ROW = '[role="row"]';  // the line with the numbers of the configurations is none
+  const rowsOf = () => [...grid.querySelectorAll(ROW)];
   const cellsOf = (row) => row.lastElementChild.children;
   const readGrid = () => {
-    rows = new Map([...grid.children].map((row) => [row.dataset.defocus, row]));
+    rows = new Map(rowsOf().map((row) => [row.dataset.defocus, row]));
     stop = grid.querySelector('[tabindex="0"]');
     if (stop) nameCell(stop);
   };
 
   const place = (cell) => {
-    const row = cell.closest('[role="row"]');
+    const row = cell.closest(ROW);
     return {row, index: [...cell.parentElement.children].indexOf(cell)};
   };
 
@@ -123,7 +125,7 @@
   /* Draws a new grid, and chooses the cell at the place of the cell that was chosen. It also keeps the focus. */
   const replaceGrid = (fresh) => {
     const chosen = current && {...place(current), focused: current === document.activeElement};
-    const from = chosen && [...grid.children].indexOf(chosen.row);
+    const from = chosen && rowsOf().indexOf(chosen.row);
     grid.replaceChildren(parsed(fresh.html));
     grid.dataset.shape = fresh.shape;
     grid.className = `grid ${fresh.size}`;
@@ -138,7 +140,7 @@
   /* The cell of the same defocus and configuration. A row of a defocus that has not started has no name, so the cell is
      then in the next row without a name. */
   const cellLike = ({row, index}, from) => {
-    const all = [...grid.children], key = row.dataset.defocus;
+    const all = rowsOf(), key = row.dataset.defocus;
     const found = key ? rows.get(key) : all.slice(from).find((other) => !other.dataset.defocus);
     const near = found || all[Math.min(from, all.length - 1)], cells = near ? cellsOf(near) : [];
     return cells[Math.min(index, cells.length - 1)];
@@ -178,7 +180,7 @@
       case "ArrowRight": return all[index + 1];
       case "ArrowLeft": return all[index - 1];
       case "ArrowDown": return row.nextElementSibling && cellsOf(row.nextElementSibling)[index];
-      case "ArrowUp": return row.previousElementSibling && cellsOf(row.previousElementSibling)[index];
+      case "ArrowUp": return row.previousElementSibling?.matches(ROW) && cellsOf(row.previousElementSibling)[index];
       case "Home": return all[0];
       case "End": return all[all.length - 1];
       default: return null;

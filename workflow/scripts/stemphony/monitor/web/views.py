@@ -40,6 +40,10 @@ LARGE_CELLS: Final = 30
 MEDIUM_CELLS: Final = 80
 """Longest rows with large cells and with medium cells. Longer rows have small cells."""
 
+MOST_NUMBERED: Final = 1000
+"""Most columns of a grid with numbers above them. A longer row fills most of a screen, and its numbers would fill as
+much."""
+
 GLYPHS: Final = {"p": "", "r": "", "s": "–", "e": "✕", "f": "✓"}
 """Text of a cell beside its colour. A running cell shows its percentage instead."""
 
@@ -169,7 +173,7 @@ class PairGrid:
     Attributes
     ----------
     html : Markup
-        Rows with a cell for each configuration.
+        A line with numbers of configurations, and rows with a cell for each configuration.
     shape : str
         Text that identifies the rows and columns. When it changes, the page loads the whole grid.
     size : str
@@ -215,9 +219,24 @@ def grid(
         _row(key, name, columns, by_row.get(key, {}) if key else {}, first=number == 0)
         for number, (key, name) in enumerate(rows[:drawn])
     ]
+    if parts and columns <= MOST_NUMBERED:
+        parts.insert(0, _numbers(columns))
     size = "large" if columns <= LARGE_CELLS else "medium" if columns <= MEDIUM_CELLS else "small"
     shape = f"{columns}:{drawn}:" + ",".join(key for key, _ in rows[:drawn])
     return PairGrid(Markup("".join(parts)), shape, size, (len(rows) - drawn) * columns, beyond)
+
+
+def _numbers(columns: int) -> str:
+    """Return the line above the rows: the numbers of the configurations. Narrow columns leave room for some of them.
+
+    Each column has an element, so the line wraps where the rows wrap. Screen readers get the number from the cell.
+    """
+    step = 1 if columns <= LARGE_CELLS else 5 if columns <= MEDIUM_CELLS else 10
+    numbers = "".join(f"<u>{number}</u>" if number % step == 0 else "<u></u>" for number in range(columns))
+    return (
+        f'<div aria-hidden="true" class="defocus numbers"><small>configuration</small>'
+        f'<span class="cells">{numbers}</span></div>'
+    )
 
 
 def _row(key: str, name: str, columns: int, cells: dict[int, tuple[str, int, int]], first: bool) -> str:
