@@ -9,9 +9,10 @@ from typing import Any
 import netCDF4
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
+from matplotlib.offsetbox import AnchoredOffsetbox
 from matplotlib.text import Text
-from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from stemphony.errors import ResultError
 from stemphony.figures import deflections
 from stemphony.figures.images import bar_length, bar_text
@@ -185,10 +186,10 @@ def test_the_name_of_a_colour_bar_does_not_reach_into_the_next_row(tmp_path):
     ).figure
     figure.draw_without_rendering()
     names = [axes.yaxis.label for axes in figure.axes if axes.get_ylabel()]
-    assert [name.get_text() for name in names] == ["error (% of the beam)"] * 2
-    upper, lower = (name.get_window_extent() for name in names)
+    assert [name.get_text() for name in names] == ["error (% of the beam)"] * 4
+    upper, lower = (names[index].get_window_extent() for index in (0, 2))
     assert lower.y1 <= upper.y0
-    assert names[0].get_size() > 3.5  # small, but read
+    assert names[0].get_size() > 3.4  # small, but read
 
 
 def test_curves_have_a_panel_for_each_detector_with_bands(fake, result):
@@ -424,11 +425,45 @@ def test_a_scale_bar_has_a_round_length(width, length, text):
     assert bar_text(bar_length(width)) == text
 
 
+def scale_bar_of(figure: Any) -> AnchoredOffsetbox:
+    (bar,) = [one for axes in figure.axes for one in axes.artists if isinstance(one, AnchoredOffsetbox)]
+    return bar
+
+
 def test_the_scale_bar_is_as_long_as_it_says(result):
-    axes = drawn(result, detectors=["haadf"]).figure.axes[0]
-    (bar,) = [artist for artist in axes.artists if isinstance(artist, AnchoredSizeBar)]
-    assert bar.txt_label.get_text() == "2 Å"
-    assert bar.size_bar.get_children()[0].get_width() == pytest.approx(0.2)
-    # A dark box keeps the white bar apart from bright atoms and from their rings.
-    assert bar.patch.get_facecolor()[:3] == (0, 0, 0)
-    assert bar.get_zorder() > max(artist.get_zorder() for artist in (*axes.collections, *axes.patches, *axes.images))
+    bar, text = scale_bar_of(drawn(result, detectors=["haadf"]).figure).get_child().get_children()
+    assert text.get_text() == "2 Å"
+    assert bar.get_children()[0].get_width() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("kind", ["images", "com"])
+@pytest.mark.parametrize("background", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_scale_bar_hides_nothing_and_is_visible(result, kind, background, size):
+    request = FigureRequest(kind, depths_nm=[0.39, 0.78], shows_atoms=True)
+    figure = draw(result, request, Style(size, background)).figure
+    figure.draw_without_rendering()
+    shown = scale_bar_of(figure)
+    place = shown.get_window_extent()
+    (text, ground) = (to_rgb(one) for one in (shown.get_child().get_children()[1]._text.get_color(),
+                                              figure.get_facecolor()))  # fmt: skip
+    assert abs(np.mean(text) - np.mean(ground)) > 0.5
+    others = [axes.get_window_extent() for axes in figure.axes]
+    others += [one.get_window_extent() for one in (*figure.texts, *figure.legends) if one.get_visible()]
+    others += [axes.title.get_window_extent() for axes in figure.axes if axes.get_title()]
+    assert not any(place.overlaps(other) for other in others)
+    assert figure.bbox.x0 <= place.x0
+    assert figure.bbox.y0 <= place.y0
+
+
+def test_each_colour_bar_names_its_unit(result):
+    for kind, names in (("images", ["% of the beam"] * 4), ("pattern", ["% per pixel"] * 2)):
+        figure = drawn(result, kind, depths_nm=[0.39, 0.78]).figure
+        bars = [one.colorbar.ax for axes in figure.axes for one in axes.images if one.colorbar]
+        assert [axes.get_ylabel() for axes in bars] == names
+        figure.draw_without_rendering()
+        images = [axes.get_window_extent() for axes in figure.axes if axes.images]
+        for axes in bars:
+            label = axes.yaxis.label.get_window_extent()
+            assert not any(label.overlaps(image) for image in images)
+            assert label.x1 <= figure.bbox.x1

@@ -138,13 +138,15 @@ def draw(
     with style.applied():
         elements = () if atoms is None else atoms.elements
         notes = [*remarks, *_notes(fields)]
-        grid = grid_of(2 * len(fields), 2, (top - bottom) / (right - left), 1, notes, style, elements)
+        grid = grid_of(
+            2 * len(fields), 2, (top - bottom) / (right - left), 1, notes, style, elements, has_scale_bar=True
+        )
         for index, one in enumerate(fields):
             first, second = grid.panels[2 * index : 2 * index + 2]
             depth = f", {one.depth_nm:.3g} nm" if len(fields) > 1 else ""
             _colour_panel(first, one, f"direction{depth}")
             _arrow_panel(second, one, f"length{depth}", ARROWS[style.size])
-        scale_bar(grid.panels[0].axes, style.points)
+        scale_bar(grid.lower_left.axes, style.points)
         if atoms is not None:
             mark_columns(grid, atoms, style.points)
     return grid.figure
@@ -206,5 +208,4 @@ def _arrow_panel(panel: Any, one: Deflection, title: str, most: int) -> None:
     _bare(axes, title)
     bar = axes.figure.colorbar(image, cax=panel.bar)
     bar.outline.set_visible(False)
-    if panel.is_last_of_row:
-        bar.set_label("mrad")
+    bar.set_label("mrad")

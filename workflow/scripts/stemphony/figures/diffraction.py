@@ -95,8 +95,7 @@ def _pattern(panel: Any, pattern: Pattern, extent: tuple[float, float, float, fl
     panel.axes.spines[:].set_visible(False)
     bar = panel.axes.figure.colorbar(image, cax=panel.bar)
     bar.outline.set_visible(False)
-    if panel.is_last_of_row:
-        panel.name_bar(bar, "% per pixel")
+    panel.name_bar(bar, "% per pixel")
 
 
 def _extent(pattern: Pattern) -> tuple[float, float, float, float]:

@@ -31,7 +31,6 @@ class Panel:
     axes: Any
     bar: Any
     is_first_of_row: bool
-    is_last_of_row: bool
     pitch: float
     """Distance between two rows [pt]."""
 
@@ -44,13 +43,25 @@ class Panel:
 
 @dataclass(frozen=True)
 class PanelGrid:
-    """A figure with panels of one shape, lines of notes and perhaps a legend below them."""
+    """A figure with panels of one shape, lines of notes and perhaps a legend below them.
+
+    Attributes
+    ----------
+    columns : int
+        Panels in one row.
+    """
 
     figure: Any
     panels: list[Panel]
+    columns: int
     legend_height: float
     """Height of the legend's middle in the figure, as a fraction of it."""
     legend_columns: int
+
+    @property
+    def lower_left(self) -> Panel:
+        """The first panel of the last row."""
+        return self.panels[(len(self.panels) - 1) // self.columns * self.columns]
 
     def add_legend(self, handles: Sequence[Any]) -> None:
         """Draw the legend whose labels were given when the grid was made."""
@@ -69,8 +80,8 @@ def grid_of(
     style: Style,
     legend: Sequence[str],
     axis_lines: int = 0,
-    units: int = 1,
     numbers: float = NUMBERS,
+    has_scale_bar: bool = False,
 ) -> PanelGrid:
     """Make a figure. Call this function inside `style.applied`.
 
@@ -88,23 +99,24 @@ def grid_of(
         Labels of a legend below the panels. The legend has as many lines as the labels need.
     axis_lines : int
         Room for ticks and names of axes, below each panel and left of each row [lines of text].
-    units : int
-        Number of different units. With two or more, each colour bar needs room for its own unit.
     numbers : float
         Room for the numbers of a colour bar [heights of the text].
+    has_scale_bar : bool
+        Whether a line below the last row needs room for a scale bar.
     """
     text, rows = style.points / 72, math.ceil(number / columns)
     width = style.width * (1.0 if style.size == "column" else FEW.get(columns, 1.0))
-    beside = (BAR_GAP + BAR + numbers + (BAR_LABEL if units > 1 else 0)) * text
+    beside = (BAR_GAP + BAR + numbers + BAR_LABEL) * text
     left_of_row = (PAD + (1 + axis_lines if axis_lines else 0)) * text
-    image = (width - left_of_row - (BAR_LABEL + PAD) * text - (columns - 1) * COLUMN_GAP * text) / columns - beside
+    image = (width - left_of_row - PAD * text - (columns - 1) * COLUMN_GAP * text) / columns - beside
     letters = int(width / (NOTE_LETTER * NOTE_SIZE * text))
     lines = textwrap.wrap("; ".join(notes), letters, break_on_hyphens=False) if notes else []
     above = (LINE * title_lines + PAD) * text
     entries = _legend_columns(legend, width / (LEGEND_SIZE * text))
     legend_lines = math.ceil(len(legend) / entries)
     legend_room = (0.55 + 1.25 * legend_lines) * LINE if legend else 0.0
-    below = (NOTE_SIZE * LINE * len(lines) + legend_room + PAD) * text
+    scale_room = LINE if has_scale_bar else 0.0
+    below = (NOTE_SIZE * LINE * len(lines) + legend_room + scale_room + PAD) * text
     pitch = above + image * aspect + (PAD + LINE * axis_lines) * text
     height = rows * pitch + below
     figure = style.figure(height, width, layout=None)
@@ -115,12 +127,11 @@ def grid_of(
         bottom = height - row * pitch - above - image * aspect
         box = [left / width, bottom / height, image / width, image * aspect / height]
         bar = [(left + image + BAR_GAP * text) / width, box[1], BAR * text / width, box[3]]
-        is_last = column == columns - 1 or index == number - 1
-        panels.append(Panel(figure.add_axes(box), figure.add_axes(bar), column == 0, is_last, 72 * pitch))
+        panels.append(Panel(figure.add_axes(box), figure.add_axes(bar), column == 0, 72 * pitch))
     note_height = PAD * text / 2 / height
     figure.text(0.5, note_height, "\n".join(lines), ha="center", va="bottom", fontsize=NOTE_SIZE * style.points)
     middle = note_height + (NOTE_SIZE * LINE * len(lines) + legend_room / 2) * text / height
-    return PanelGrid(figure, panels, middle, entries)
+    return PanelGrid(figure, panels, columns, middle, entries)
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:

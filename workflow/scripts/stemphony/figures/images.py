@@ -15,9 +15,14 @@ from stemphony.results.rest_atoms import RestAtoms
 MOST_COLUMNS = {"slide": 4, "page": 4, "column": 2}
 """Most images in one row, if all have the same depth."""
 
+BAR_HEIGHT = 0.02
+"""Height of a scale bar, as a share of the width of the image."""
+BAR_PAD = 0.3
+"""Distance of a scale bar from the lower and from the left edge of the image [heights of the text]."""
+
 
 def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = None, remarks: Sequence[str] = ()) -> Any:
-    """Draw images with one scale bar. Each image has a colour bar in % of the beam, mrad or rad.
+    """Draw images with one scale bar below them. Each image has a colour bar in % of the beam, mrad or rad.
 
     Parameters
     ----------
@@ -34,11 +39,11 @@ def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = No
         grid = grid_of(
             len(pictures), _columns(pictures, style.size), (top - bottom) / (right - left),
             1 + max(title.count("\n") for title in titles), [*remarks, *_notes(pictures)], style,
-            () if atoms is None else atoms.elements, units=len({picture.unit for picture in pictures}),
+            () if atoms is None else atoms.elements, has_scale_bar=True,
         )  # fmt: skip
         for panel, picture, title in zip(grid.panels, pictures, titles, strict=True):
-            _image(panel, picture, title, all_units=len({one.unit for one in pictures}) > 1)
-        scale_bar(grid.panels[0].axes, style.points)
+            _image(panel, picture, title)
+        scale_bar(grid.lower_left.axes, style.points)
         if atoms is not None:
             mark_columns(grid, atoms, style.points)
     return grid.figure
@@ -70,7 +75,7 @@ def _title(picture: Picture, pictures: Sequence[Picture]) -> str:
     return f"{name}, {depth}\n{angles}" if angles else f"{name}\n{depth}"
 
 
-def _image(panel: Panel, picture: Picture, title: str, all_units: bool) -> None:
+def _image(panel: Panel, picture: Picture, title: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes, is_signal = panel.axes, picture.what == "signal"
@@ -84,8 +89,7 @@ def _image(panel: Panel, picture: Picture, title: str, all_units: bool) -> None:
     bar = axes.figure.colorbar(shown, cax=panel.bar)
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    if panel.is_last_of_row or all_units:
-        panel.name_bar(bar, unit if is_signal else f"error ({unit})")
+    panel.name_bar(bar, unit if is_signal else f"error ({unit})")
 
 
 def bar_length(width_nm: float) -> float:
@@ -101,19 +105,24 @@ def bar_text(length_nm: float) -> str:
 
 
 def scale_bar(axes: Any, points: float) -> None:
-    """Draw a white scale bar on a dark box into the lower left corner. It is visible over any image and over atoms.
+    """Draw a scale bar below an image, at its left edge. There it hides nothing, and it has the colour of the text.
 
     `points` is the size of the text [pt].
     """
+    from matplotlib import rcParams
     from matplotlib.font_manager import FontProperties
-    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+    from matplotlib.offsetbox import AnchoredOffsetbox, AuxTransformBox, HPacker, TextArea
+    from matplotlib.patches import Rectangle
 
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    length = bar_length(right - left)
-    bar = AnchoredSizeBar(
-        axes.transData, length, bar_text(length), "lower left", pad=0.3, borderpad=0.4, sep=points / 4, color="white",
-        frameon=True, size_vertical=0.02 * (top - bottom), label_top=True, fontproperties=FontProperties(size=points),
+    left, right = axes.get_xlim()
+    length, ink = bar_length(right - left), rcParams["text.color"]
+    drawn = AuxTransformBox(axes.transData)
+    drawn.add_artist(Rectangle((0, 0), length, BAR_HEIGHT * (right - left), color=ink, linewidth=0))
+    text = TextArea(bar_text(length), textprops={"color": ink, "size": points})
+    together = HPacker(children=[drawn, text], align="center", pad=0, sep=points / 2)
+    axes.add_artist(
+        AnchoredOffsetbox(
+            "upper left", child=together, pad=0, borderpad=BAR_PAD, frameon=False, bbox_to_anchor=(0, 0),
+            bbox_transform=axes.transAxes, prop=FontProperties(size=points),
+        )
     )  # fmt: skip
-    bar.patch.set(facecolor="black", edgecolor="none", alpha=0.55)
-    bar.set_zorder(10)  # above rings of atoms
-    axes.add_artist(bar)

@@ -43,7 +43,7 @@ def draw(pictures: Sequence[WavePicture], style: Style, remarks: Sequence[str] =
     with style.applied():
         grid = grid_of(
             len(pictures), min(2, len(pictures)), aspect, 1, [*remarks, _notes(pictures)], style, [],
-            axis_lines=TICKS_LINES, units=2,
+            axis_lines=TICKS_LINES,
         )  # fmt: skip
         for panel, one in zip(grid.panels, pictures, strict=True):
             _picture(panel, one, amplitude)
