@@ -89,28 +89,31 @@ def not_applicable(config: Mapping[str, Any]) -> dict[str, str]:
     window, bandlimit = config["grating"]["window_angstrom"], config["grating"]["bandlimit"]
     if abs(bandlimit - ALIASING) < _SAME_SHARE:
         reasons["band_limit"] = (
-            f"grating.bandlimit is {bandlimit:.4g}: more needs a finer grid, or functions of the grid alias; see the "
-            "term sampling"
+            f"grating.bandlimit is {bandlimit:.4g}, the largest value without aliasing; the term sampling raises the "
+            "band limit with a finer grid"
         )
     if window is None:
-        reasons["window"] = "grating.window_angstrom is null: waves fill the whole cell"
+        reasons["window"] = "grating.window_angstrom is null, so waves fill the whole cell"
     for applies, reason in (
-        (window is not None, "waves fill a window and not the cell; see the term window"),
-        (snapshots, "the snapshots have one size"),
-        (bool(specimen["amorphous_layers"]), "amorphous layers are drawn for one size of the cell"),
-        (bool(specimen["substitutions"]), "dopants and vacancies are drawn for one size of the cell"),
-        (any(specimen["vacuum_angstrom"][:2]), "the specimen ends inside the cell; vary vacuum_angstrom by hand"),
+        (window is not None, "waves fill a window, not the cell; the term window enlarges the window"),
+        (snapshots, "the snapshots give the size of the cell"),
+        (bool(specimen["amorphous_layers"]), "a larger cell would draw other atoms for the amorphous layers"),
+        (bool(specimen["substitutions"]), "a larger cell would draw other places for dopants and vacancies"),
+        (
+            any(specimen["vacuum_angstrom"][:2]),
+            "the specimen has vacuum beside it; change specimen.vacuum_angstrom by hand and compare the images",
+        ),
     ):
         if applies:
             reasons.setdefault("cell", reason)
     if config["simulation"]["algorithm"] == "multislice":
         reasons["basis"] = "simulation.algorithm is multislice: each probe is a wave of its own"
     if config["simulation"]["precision"] == "double":
-        reasons["precision"] = "it is double"
+        reasons["precision"] = "simulation.precision is double already"
     if not phonons["enabled"]:
-        reasons["u"] = "frozen_phonon.enabled is false: the atoms are at rest"
+        reasons["u"] = "frozen_phonon.enabled is false, so the atoms are at rest"
     elif snapshots:
-        reasons["u"] = "the snapshots are complete configurations"
+        reasons["u"] = "the snapshots are used as they are, without U"
     return reasons
 
 
