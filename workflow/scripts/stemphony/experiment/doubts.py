@@ -248,8 +248,9 @@ def _near_band_limit(experiment: Experiment) -> Iterator[str]:
     earlier = f", or an outer edge of at most {rounded_down(room / MRAD, 0)} mrad" if room > 3 * e.semiangle else ""
     yield (
         f"detectors end within the semi-angle of the band limit, {e.detected_angle / MRAD:.4g} mrad: {named} mrad. "
-        "Electrons that are scattered beyond it are lost and not scattered back, so HAADF is too small (columns of "
-        f"SrTiO3: by 3 to 15 %). Use grating.sampling_angstrom: {rounded_down(fitting, 4)} without gpts{earlier}."
+        "Electrons that are scattered beyond it are lost and not scattered back, so HAADF is too small; "
+        "docs/explanation/accuracy.md has measured examples. "
+        f"Use grating.sampling_angstrom: {rounded_down(fitting, 4)} without gpts{earlier}."
     )
 
 
