@@ -5,22 +5,34 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 LOAD_BEFORE = os.getloadavg()[0]
 PAGE = Path(__file__).resolve().parents[1] / "performance.md"
 METHOD = PAGE.parent / "explanation" / "performance.md"
+LONGEST = 120
+"""Longest line of prose on a page [characters]. Rows of tables and pictures stay on one line, because they must."""
 
 
 def rewrite(command: str, lines: Iterable[str], page: Path = PAGE) -> None:
     """Replace the text between `<!-- begin: COMMAND -->` and `<!-- end: COMMAND -->` in a page, and print it."""
-    text, made = page.read_text(encoding="utf-8"), "\n".join(lines)
+    text, made = page.read_text(encoding="utf-8"), "\n".join(wrapped(lines))
     begin, end = _marks(command, text, page)
     before, rest = text.split(begin)
     page.write_text(f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}", encoding="utf-8")
     print(made)
     print(f"\nwritten to {page.name} in {page.parent.name}/")
+
+
+def wrapped(lines: Iterable[str]) -> list[str]:
+    """Lines of a page. Long lines of prose are continued on the next line."""
+    made: list[str] = []
+    for line in lines:
+        stays = len(line) <= LONGEST or line.startswith(("|", "!["))
+        made += [line] if stays else textwrap.wrap(line, LONGEST, break_long_words=False, break_on_hyphens=False)
+    return made
 
 
 def between(command: str, text: str) -> str:

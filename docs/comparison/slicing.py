@@ -1,4 +1,4 @@
-"""Compare slices and grid of Stemphony with a multislice calculation by hand, and print the tables of `slicing.md`.
+"""Compare slices and grid of Stemphony with a multislice calculation by hand, and write the table of `slicing.md`.
 
     python docs/comparison/slicing.py
 
@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow/scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import page
 from stemphony.compute.atoms import draw_atoms
 from stemphony.compute.simulation import simulate
 from stemphony.experiment.configuration import validate
@@ -28,6 +30,8 @@ from stemphony.experiment.model import Experiment
 from stemphony.physics.scattering import scattering_factor
 from stemphony.specimen.structures import read_specimen
 
+PAGE = Path(__file__).with_suffix(".md")
+HEAD = ("crystal", "grid", "slices", "detector", "by hand", "Stemphony", "difference")
 TOLERANCE = 1e-6  # largest allowed difference, as a share of the incident beam
 
 # Constants at 200 kV from Eq. (P1) with CODATA 2018. They are numbers here, so that they do not depend on Stemphony.
@@ -181,11 +185,10 @@ def as_xyz(case: Case) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the tables. Return 1 if a signal differs by more than TOLERANCE."""
+    """Write the table. Return 1 if a signal differs by more than TOLERANCE."""
     if arguments:
         sys.exit(__doc__)
-    worst = 0.0
-    print("| crystal | grid | slices | detector | by hand | Stemphony | difference |\n|---|---|---|---|---|---|---|")
+    worst, rows = 0.0, []
     for case in [*cases(), *columns()]:
         hand, (ours, experiment) = by_hand(case), of_stemphony(case)
         grid = " × ".join(map(str, experiment.grid.gpts))
@@ -193,8 +196,9 @@ def main(arguments: Sequence[str]) -> int:
         for name, value in hand.items():
             difference = abs(ours[name] - value)
             worst = max(worst, difference)
-            print(f"| {case.name} | {grid} | {slices} | {name} | {value:.8f} | {ours[name]:.8f} | {difference:.1e} |")
-    print(f"\nLargest difference: {worst:.1e} of the incident beam.")
+            rows.append([case.name, grid, slices, name, f"{value:.8f}", f"{ours[name]:.8f}", f"{difference:.1e}"])
+    largest = f"Largest difference: {worst:.1e} of the incident beam."
+    page.rewrite("python docs/comparison/slicing.py", [*page.table(HEAD, rows), "", largest], PAGE)
     return int(worst > TOLERANCE)
 
 

@@ -82,6 +82,34 @@ def test_only_what_stands_between_the_marks_is_replaced(page, tmp_path, capsys):
     )
 
 
+def test_long_lines_of_prose_are_continued_and_rows_stay(page):
+    row, picture, words = "| " + 130 * "x" + " |", "![" + 130 * "x" + "](a.png)", " ".join(60 * ["word"])
+    made = page.wrapped([row, "", picture, words, "short"])
+    assert made[:3] == [row, "", picture]
+    assert made[-1] == "short"
+    assert max(map(len, made[3:])) <= page.LONGEST
+    assert " ".join(made[3:-1]) == words
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs").rglob("*.md")), ids=lambda file: file.stem)
+def test_lines_of_prose_are_not_longer_than_120_characters(file, page):
+    text = re.sub(r"^```.*?^```$", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    # Rows, pictures, links and formulas, which are indented, stay on one line.
+    prose = [line for line in text.splitlines() if not re.match(r"\||!\[|\[|    ", line)]
+    assert [line for line in prose if len(line) > page.LONGEST] == []
+
+
+def test_the_counts_of_compared_structure_files_are_those_of_the_table():
+    text = (ROOT / "docs/comparison/structures.md").read_text(encoding="utf-8")
+    rows = text.split("| file | format | sites |")[1].splitlines()[2:]
+    results = [row.strip("| ").rsplit("| ", 1)[1] for row in rows]
+    agree, refused = results.count("agrees"), sum(one.startswith("refused") for one in results)
+    alone = results.count("read, nothing to compare with")
+    differ = len(results) - agree - refused - alone
+    counts = f"Of {len(results)} files, {agree} agree with every reference, {differ} differ from one, "
+    assert f"{counts}{refused} are refused, and {alone} has no reference." in text
+
+
 def test_the_figures_of_the_readme_are_those_of_the_newest_table(page, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     expected = loaded("readme").sentences(page.PAGE.read_text(encoding="utf-8"))
