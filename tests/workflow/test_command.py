@@ -65,7 +65,7 @@ def test_run_prints_its_command_and_the_plan_and_all_paths(run: tuple[Campaign, 
     lines = outcome.output.splitlines()
     assert shlex.split(lines[0])[0] == str(PROGRAMS / "snakemake")
     assert f"--configfile '{campaign.config}'" in lines[0]
-    assert any(line.startswith("jobs  ") and "2 = 1 defoci × 2 configurations" in line for line in lines), lines
+    assert any(line.startswith("jobs  ") and "2 = 1 defocus × 2 configurations" in line for line in lines), lines
     said = dict(line.split(None, 1) for line in lines if " " in line)
     places = {name: said[name] for name in ("result", "images", "log")}
     # The path is relative to the folder of the user.

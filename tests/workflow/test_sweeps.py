@@ -169,8 +169,8 @@ def test_commands_work_on_a_sweep_or_name_its_members(swept: Swept, tmp_path: Pa
     folder, member = campaign.result.root, paths.SweepPaths(campaign.result.root).member(LABELS[3])
     member.job("p0d000", 0).unlink()
     status = campaign.command("status", folder)
-    assert f"  {LABELS[0]}: 1 done of 1 pairs; merged: current" in status.output
-    assert f"  {LABELS[3]}: 1 missing of 1 pairs" in status.output
+    assert f"  {LABELS[0]}: 1 done of 1 pair; merged: current" in status.output
+    assert f"  {LABELS[3]}: 1 missing of 1 pair" in status.output
     for command in (["converge"], ["export", "--to", "csv"]):
         refused = campaign.command(*command, folder)
         assert refused.status == 1, refused.output
@@ -184,7 +184,7 @@ def test_commands_work_on_a_sweep_or_name_its_members(swept: Swept, tmp_path: Pa
     planned = campaign.command("rerun", "--dry-run", folder)
     assert planned.status == 0, planned.output
     assert planned.output.count("nothing to compute") == 3
-    assert "computes 1 pairs again" in planned.output
+    assert "computes 1 pair again" in planned.output
     settings = yaml.safe_load(campaign.config.read_text())
     assert settings["sweep"] == SWEEP
 

@@ -246,7 +246,7 @@ def test_coordinates_that_are_not_finite_are_refused(refused):
 def test_atoms_outside_the_cell_along_the_beam_lengthen_it_and_the_plan_says_so(check):
     status, out, err = check(**with_atoms("Sr 0 0 0", "Ti 2 2 9.5"))
     assert status == 0, err
-    assert "lie outside the cell in z: the cell is lengthened from 8.0000 to 9.5000 Å" in out
+    assert "1 atom lies outside the cell in z: the cell is lengthened from 8.0000 to 9.5000 Å" in out
 
 
 def test_a_negative_u_in_the_config_is_refused(refused):
@@ -283,7 +283,7 @@ def movie(tmp_path):
 def test_a_trajectory_needs_no_u(check, movie):
     status, out, err = check(**movie)
     assert (status, err) == (0, "")
-    assert "1 defoci × 3 configurations" in out
+    assert "1 defocus × 3 configurations" in out
 
 
 def test_a_trajectory_of_other_atoms_is_refused(refused, movie):

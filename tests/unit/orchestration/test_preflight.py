@@ -58,7 +58,7 @@ def test_the_plan_is_printed_in_words(checked):
     assert row(made, "specimen") == "40 atoms in 7.81 × 7.81 × 7.81 Å (extxyz, read by ASE: Å)"
     assert row(made, "jobs") == "4 = 2 defoci × 2 configurations"
     assert row(made, "scan") == "3 × 4 positions, 2.603 × 1.952 Å apart"
-    assert row(made, "slices").startswith("4 of 1.9525 Å, 2 depth(s) stored; a slice includes atoms up to 0.976")
+    assert row(made, "slices").startswith("4 of 1.9525 Å, 2 depths stored; a slice includes atoms up to 0.976")
     assert row(made, "band limit").startswith("68.5")
     assert "haadf 40–60" in row(made, "detectors")
     assert row(made, "defoci") == "2: 0, 1 nm"

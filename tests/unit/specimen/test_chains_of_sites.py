@@ -41,7 +41,7 @@ def test_a_chain_has_two_states_with_the_occupancies_of_the_file(share):
         (False, True, False, True, False),
     }
     np.testing.assert_allclose(found.mean(axis=0), occupancy, atol=0.06)  # 3 standard errors of 600 draws
-    assert "1 chains of sites that exclude each other" in "\n".join(joint.notes)
+    assert "1 chain of sites that exclude each other" in "\n".join(joint.notes)
 
 
 def test_two_chains_are_drawn_independently_of_each_other():

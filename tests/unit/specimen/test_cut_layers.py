@@ -145,7 +145,7 @@ def test_atoms_outside_beside_vacuum_are_named(tmp_path):
     file = tmp_path / "a.xyz"
     file.write_text('2\nLattice="8 0 0 0 8 0 0 0 8" Properties=species:S:1:pos:R:3\nC -0.5 1 1\nC 0.9 1 1\n')
     specimen = read_specimen(file, vacuum_angstrom=(6.0, 0.0, 0.0))
-    assert "1 atoms lie outside the cell along x: they stay beside their neighbours" in notes(specimen)
+    assert "1 atom lies outside the cell along x: it stays beside its neighbours" in notes(specimen)
     assert specimen.positions[0, 0] == pytest.approx(13.5)
 
 

@@ -249,4 +249,4 @@ def test_packed_text_is_read(tmp_path):
 
 def test_atoms_outside_along_a_or_b_are_named(tmp_path):
     text = '2\nLattice="4 0 0 0 5 0 0 0 6" Properties=species:S:1:pos:R:3\nC -1 1 1\nC 3 2 1\n'
-    assert "1 atoms lie outside" in "\n".join(read_structure(written(tmp_path, "a.xyz", text)).notes)
+    assert "1 atom lies outside" in "\n".join(read_structure(written(tmp_path, "a.xyz", text)).notes)

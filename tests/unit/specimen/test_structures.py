@@ -222,7 +222,7 @@ def test_x_and_y_are_wrapped_and_z_keeps_every_distance(tmp_path):
     np.testing.assert_allclose(specimen.positions, [[3, 1, 0], [3, 0, 3.9], [0, 0, 2.9]], atol=1e-12)
     assert (specimen.positions[:, :2] < specimen.cell[:2]).all()
     assert specimen.cell[2] == 4.0
-    assert "1 atoms lie outside the cell in z: all atoms are moved by +0.9000" in "\n".join(specimen.notes)
+    assert "1 atom lies outside the cell in z: all atoms are moved by +0.9000" in "\n".join(specimen.notes)
     assert specimen.revision == 2
 
 

@@ -25,6 +25,7 @@ from stemphony.commands.status import (
     status_of,
 )
 from stemphony.contract import MERGE_RULE
+from stemphony.counting import number_of
 from stemphony.errors import ConfigError, StemphonyError, StorageError
 from stemphony.experiment import configuration
 from stemphony.experiment.campaign import Campaign
@@ -107,7 +108,9 @@ class Order:
     def lines(self) -> list[str]:
         """Lines for the user: what will be computed."""
         replaced = [pair for pair in self.pairs if pair.state is PairState.DONE]
-        lines = [f"computes {len(self.pairs)} pairs again, and no other:" if self.pairs else "computes no pair:"]
+        lines = [
+            f"computes {number_of(len(self.pairs), 'pair')} again, and no other:" if self.pairs else "computes no pair:"
+        ]
         lines += [f"  {text}" for text in by_defocus(self.pairs)]
         if replaced:
             lines.append(f"{len(replaced)} of them are done: their files are kept until the new ones are there.")
@@ -244,7 +247,8 @@ def _why_nothing(choice: Choice, found: SimulationStatus) -> str:
     if choice.failed:
         return "no pair has failed."
     if not found.not_done:
-        return f"all {len(found.pairs)} pairs are done and merged."
+        all_pairs = "the only pair is" if len(found.pairs) == 1 else f"all {len(found.pairs)} pairs are"
+        return f"{all_pairs} done and merged."
     return "no pair is chosen."
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from stemphony import ordinary_files, paths, provenance
+from stemphony.counting import number_of
 from stemphony.errors import DamagedResultError, StorageError
 from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign, Defocus
@@ -172,13 +173,13 @@ class SimulationStatus:
         }[self.merged]
         alive = "a run is alive" if self.run_is_alive else "no run is alive"
         alive = alive if self.elsewhere is None else f"a run on {self.elsewhere.host} may be alive"
-        lines = [f"{shown}: {len(self.pairs)} pairs: {', '.join(counts)}; {merged}; {alive}"]
+        lines = [f"{shown}: {number_of(len(self.pairs), 'pair')}: {', '.join(counts)}; {merged}; {alive}"]
         lines += [] if self.elsewhere is None else self.elsewhere.lines()
         for state in (PairState.RUNNING, PairState.INTERRUPTED, PairState.MISSING):
             lines += [f"{state:<9} {text}" for text in by_defocus(self.of(state))]
         troubled = self.of(PairState.FAILED, PairState.UNUSABLE)
         for pair in troubled[:SHOWN]:
-            attempts = f"{pair.attempts} attempt{'' if pair.attempts == 1 else 's'}"
+            attempts = number_of(pair.attempts, "attempt")
             lines.append(f"{pair.state:<9} {pair.name}, {attempts}: {_first_line(pair.reason)}")
             if pair.log:
                 lines.append(f"{'':<10}log: {_relative(Path(pair.log))}")
@@ -439,7 +440,7 @@ def _show_sweep(
             say(f"  {label}: not started")
             continue
         states = (f"{len(one.of(state))} {state}" for state in PairState if one.of(state))
-        say(f"  {label}: {', '.join(states)} of {len(one.pairs)} pairs; merged: {one.merged}")
+        say(f"  {label}: {', '.join(states)} of {number_of(len(one.pairs), 'pair')}; merged: {one.merged}")
     earlier = len(members.all_members_of(given)) - sum(part.root.is_dir() for part in parts)
     if earlier:
         say(f"{earlier} more folders are of simulations that are not in the sweep any more; nothing uses them.")

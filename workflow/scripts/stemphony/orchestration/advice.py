@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 
+from stemphony.counting import number_of
 from stemphony.experiment.campaign import Campaign, focal_fwhm_nm
 from stemphony.experiment.doubts import LARGEST_TAIL, probe_outside
 from stemphony.experiment.model import MRAD, TILE_SHARE, Experiment
@@ -19,7 +20,7 @@ WINDOW_SHARES = (0.5, 0.6, 0.7)
 
 def job_row(cpu_s: float, threads: int, runtime_min: int) -> tuple[str, str]:
     """Row of the plan: CPU time, threads and time limit of one job."""
-    time = f"about {duration(cpu_s)} of CPU with {threads} thread{'s' if threads > 1 else ''}"
+    time = f"about {duration(cpu_s)} of CPU with {number_of(threads, 'thread')}"
     limit = f"{runtime_min} min" if runtime_min <= 2 * 60 else duration(60 * runtime_min)
     return "time of one job", f"{time}; on a cluster it asks for {limit}"
 
@@ -163,11 +164,11 @@ def wave_rows(e: Experiment, defoci: int, pairs: int, stores_probe: bool) -> lis
 
     parts, (nx, ny) = [], e.grid.gpts
     if e.waves is not None:
-        number = len(e.waves.places)
-        parts = ["one of a plane wave" if e.waves.plane else f"{number} position{'s' if number > 1 else ''}"]
+        parts = ["one of a plane wave" if e.waves.plane else number_of(len(e.waves.places), "position")]
         parts.append(f"{nx} × {ny} points, {wave_bytes(e) / 1e6:.3g} MB in each job file")
         if e.waves.depth_profile:
-            parts.append(f"intensity behind {e.depth_slices[-1]} slices, {len(e.waves.columns)} columns")
+            columns = number_of(len(e.waves.columns), "column")
+            parts.append(f"intensity behind {number_of(e.depth_slices[-1], 'slice')}, {columns}")
     if stores_probe:
         parts.append("incident probe of each defocus")
     size = result_wave_bytes(e, defoci, pairs, stores_probe) / 1e6

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemphony import contract, paths, provenance
+from stemphony.counting import number_of
 from stemphony.errors import ConfigError, StorageError
 from stemphony.experiment import campaign, configuration, overrides, sensitivity_files
 from stemphony.experiment.blurring import widest_source_nm
@@ -150,7 +151,7 @@ class Preflight:
         origin = "measured on this machine" if self.calibrated else "typical machine; `stemphony check` measures"
         detectors = [f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in e.rings.items()]
         detectors += special_texts(e)
-        detectors += [f"{len(e.bins) - 1} radial bins"] if e.adf else []
+        detectors += [number_of(len(e.bins) - 1, "radial bin")] if e.adf else []
         detectors += ["CBED"] if e.cbed_max is not None else []
         what = "sites" if self.crystal.partial_sites else "atoms"
         rows = [
@@ -173,7 +174,7 @@ class Preflight:
             *([("detectors", "; ".join(detectors))] if detectors else []),
             *wave_rows(e, len(c.defoci), *_kept_waves(c)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
-            ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations{self._goal()}"),
+            ("jobs", f"{c.jobs} = {_factors(c)}{self._goal()}"),
             (f"probe outside the {'cell' if e.window is None else 'window'}", self._outside()),
             ("memory of one job", f"about {size_in_words(self.mem_mb)}"),
             job_row(3600 * self.cpu_hours / c.jobs, int(c.config["resources"]["threads"]), self.runtime_min),
@@ -235,7 +236,7 @@ class Preflight:
             return whole
         if not standing.to_do:
             return f"all pairs are computed already; {whole}"
-        part = f"{len(standing.to_do)} of {standing.pairs} pairs"
+        part = f"{len(standing.to_do)} of {number_of(standing.pairs, 'pair')}"
         return f"about {duration(3600 * self.hours_to_do)} of CPU for {part}; {whole}"
 
     def _planning(self) -> list[tuple[str, str]]:
@@ -253,13 +254,15 @@ class Preflight:
         if not e.detects:
             return "multislice, one wave for each exit wave"
         if w.algorithm == "multislice":
-            return f"multislice, one wave for each of the {e.positions} probes of a job{tilts}{chosen}"
+            each = "the probe" if e.positions == 1 else f"each of the {e.positions} probes"
+            return f"multislice, one wave for {each} of a job{tilts}{chosen}"
         if not w.shared:
-            return f"probe_basis{chosen}, up to {w.waves} waves for the {e.positions} probes of a job{tilts}"
+            waves, of_job = number_of(w.waves, "wave"), number_of(e.positions, "probe")
+            return f"probe_basis{chosen}, up to {waves} for the {of_job} of a job{tilts}"
         probes, n = e.positions * len(self.campaign.defoci), self.campaign.configurations
         return (
-            f"probe_basis{chosen}, {w.waves} waves for the {probes} probes of a configuration at all defoci; "
-            f"{w.kept_mb * n:.3g} MB are kept for that (`stemphony clean` removes them)"
+            f"probe_basis{chosen}, {number_of(w.waves, 'wave')} for the {number_of(probes, 'probe')} of a "
+            f"configuration at all defoci; {w.kept_mb * n:.3g} MB are kept for that (`stemphony clean` removes them)"
         )
 
     @property
@@ -392,14 +395,20 @@ def _finer_potential(e: Experiment) -> list[tuple[str, str]]:
     return [("potential", f"{nx} × {ny} points, {factor} × {factor} for each point of the waves")]
 
 
+def _factors(planned: Campaign) -> str:
+    """Numbers of defoci and configurations."""
+    defoci = number_of(len(planned.defoci), "defocus", "defoci")
+    return f"{defoci} × {number_of(planned.configurations, 'configuration')}"
+
+
 def _slices(slices: Slices, depths: int) -> str:
     """Numbers and thicknesses of the slices, number of stored depths, and where the boundaries lie."""
     counts = Counter(round(thickness, 4) for thickness in slices.thicknesses)
     exit_surface = counts.pop(0.0, 0)
     text = ", ".join(f"{count} of {thickness:.4f} Å" for thickness, count in counts.most_common(4))
-    text += f" and {len(counts) - 4} other thicknesses" if len(counts) > 4 else ""
+    text += f" and {number_of(len(counts) - 4, 'other thickness', 'other thicknesses')}" if len(counts) > 4 else ""
     text += " and one for the exit surface" if exit_surface else ""
-    text += f", {depths} depth(s) stored"
+    text += f", {number_of(depths, 'depth')} stored"
     moved = slices.offset < 0  # false for NaN
     return f"{text}; a slice includes atoms up to {-slices.offset:.4f} Å in front of it" if moved else text
 

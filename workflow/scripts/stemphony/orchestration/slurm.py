@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from stemphony.counting import number_of
 from stemphony.store.holders import holders
 
 PLUGIN = "snakemake_executor_plugin_slurm"
@@ -274,9 +275,9 @@ def _why_never(jobs: list[str], wanted: str, partition: str, reason: str, cancel
         limits = [_minutes(line.strip()) for line in _lines("sinfo", f"--partition={partition}", "--format=%l")]
         if minutes := max((limit for limit in limits if limit), default=0):
             allowed, most = f"and partition {partition} allows {minutes}", f"{max(1, minutes // 3)}"
-    plural = "s" if len(jobs) > 1 else ""
+    named = "job" if len(jobs) == 1 else "jobs"
     return (
-        f"Slurm will never start the job{plural} {', '.join(jobs)} ({reason}): the request is {_minutes(wanted)} min, "
+        f"Slurm will never start the {named} {', '.join(jobs)} ({reason}): the request is {_minutes(wanted)} min, "
         f"{allowed}. "
         + (
             "Cancelled before the start, so no work is lost. "
@@ -392,7 +393,7 @@ def queued_before_start(directory: Path, simulation: str) -> str:
 
 
 def _counted(jobs: list[QueuedJob]) -> str:
-    return f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}"
+    return number_of(len(jobs), "job")
 
 
 def _states(jobs: list[QueuedJob]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stemphony.counting import number_of
 from stemphony.errors import ConfigError, SpecimenError
 from stemphony.experiment import configuration, sweeps
 from stemphony.experiment.sweeps import Sweep
@@ -77,7 +78,10 @@ def plan_lines(sweep: Sweep, checked: Mapping[str, preflight.Preflight]) -> list
     jobs = sum(one.campaign.jobs for one in checked.values())
     hours, to_do = (sum(getattr(one, key) for one in checked.values()) for key in ("cpu_hours", "hours_to_do"))
     axes = " × ".join(f"{len(values)} of {key}" for key, values in (sweep.axes or {}).items())
-    lines = [f"{'sweep':<25}{len(checked)} simulations{f' = {axes}' if axes else ''}, {jobs} jobs", *common]
+    lines = [
+        f"{'sweep':<25}{number_of(len(checked), 'simulation')}{f' = {axes}' if axes else ''}, {number_of(jobs, 'job')}",
+        *common,
+    ]
     for member in sweep.members:
         own = [line for line in plans[member.label] if line not in common and not line.startswith("simulation ")]
         lines += [

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stemphony.counting import number_of
 from stemphony.errors import SpecimenError
 from stemphony.specimen import (
     ase_process,
@@ -179,7 +180,9 @@ def _with_outside(structure: Structure) -> Structure:
     outside = ((fractions[:, :2] < -ROUNDING) | (fractions[:, :2] >= 1 + ROUNDING)).any(axis=1)
     if not outside.any():
         return structure
-    note = f"{int(outside.sum())} atoms lie outside the cell along a or b and are wrapped into it (it is periodic)"
+    place = "outside the cell along a or b"
+    wrapped = number_of(int(outside.sum()), f"atom lies {place} and is wrapped", f"atoms lie {place} and are wrapped")
+    note = f"{wrapped} into it (it is periodic)"
     return replace(structure, notes=(*structure.notes, note))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stemphony.counting import number_of
 from stemphony.errors import SpecimenError
 from stemphony.physics.occupancy import INDEPENDENT, alternatives
 from stemphony.specimen.assemblies import EXCESS, NEIGHBOURS, alternating, separated
@@ -69,8 +70,8 @@ def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "ran
         if number:
             notes = (
                 *notes,
-                f"{number} chains of sites that exclude each other: two neighbours fill one site together, so each "
-                "chain is drawn in one of its two states",
+                f"{number_of(number, 'chain of sites', 'chains of sites')} that exclude each other: two neighbours "
+                "fill one site together, so each chain is drawn in one of its two states",
             )
     _require_room(file, specimen, filled, of_site)
     over = of_site > 1

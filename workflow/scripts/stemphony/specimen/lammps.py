@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stemphony.counting import number_of
 from stemphony.errors import SpecimenError
 from stemphony.specimen import elements, source, table
 from stemphony.specimen.lattice import Floats
@@ -276,7 +277,9 @@ def _unused_columns(file: Path, found: _File, columns: list[str]) -> list[str]:
             f"its atom style is {style!r} ({' '.join(columns)} x y z, and three image flags), but its atoms have "
             f"{needed + surplus} columns, as those of {WIDER[style]} do. Correct the style behind 'Atoms #'.",
         )
-    return [f"{surplus} columns behind the coordinates are not used"]
+    return [
+        number_of(surplus, "column behind the coordinates is not used", "columns behind the coordinates are not used")
+    ]
 
 
 def _charges(file: Path, found: _File, columns: list[str]) -> Floats:

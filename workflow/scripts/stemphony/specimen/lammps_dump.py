@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stemphony.counting import number_of
 from stemphony.errors import SpecimenError
 from stemphony.specimen import columns, elements, source, table
 from stemphony.specimen.lammps import LENGTHS, box_edges, from_masses, require_ascending
@@ -234,5 +235,7 @@ def _wrapped(positions: Floats, cell: Floats, periodic: list[bool], notes: list[
     whole[:, [i for i in range(3) if not periodic[i]]] = 0.0
     moved = int(whole.any(axis=1).sum())
     if moved:
-        notes.append(f"{moved} atoms with unwrapped coordinates are brought back into the periodic box")
+        what = "with unwrapped coordinates"
+        brought = number_of(moved, f"atom {what} is brought", f"atoms {what} are brought")
+        notes.append(f"{brought} back into the periodic box")
     return np.asarray(positions - whole @ cell)

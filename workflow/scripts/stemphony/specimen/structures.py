@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemphony.counting import number_of
 from stemphony.errors import SpecimenError
 from stemphony.physics.periods import Periods
 from stemphony.physics.random_film import Film
@@ -177,7 +178,8 @@ def _beside_vacuum(block: Structure, vacuum_angstrom: Sequence[float]) -> list[s
         outside = int(((places < -lattice.CELL_TOLERANCE) | (places >= length + lattice.CELL_TOLERANCE)).sum())
         if outside:
             notes.append(
-                f"{outside} atoms lie outside the cell along {name}: they stay beside their neighbours, in the "
+                f"{number_of(outside, 'atom lies', 'atoms lie')} outside the cell along {name}: "
+                f"{'it stays beside its' if outside == 1 else 'they stay beside their'} neighbours, in the "
                 f"{vacuum_angstrom[axis]:g} Å that specimen.vacuum_angstrom adds, or at the other end of the cell, "
                 "which is periodic"
             )
@@ -431,7 +433,7 @@ def _placed(file: Path, symbols: NDArray[np.str_], positions: Floats, cell: Floa
             "program that wrote the file, or make room with the third number of `specimen.vacuum_angstrom`.",
         )
     result[:, 2] = np.clip(z + shift, 0.0, length + grown)  # this removes only rounding
-    note = f"{outside} atoms lie outside the cell in z"
+    note = f"{number_of(outside, 'atom lies', 'atoms lie')} outside the cell in z"
     if shift:
         by = f"{shift:+.4f}" if abs(shift) >= LEAST_SHOWN else f"{shift:+.1g}"
         note += f": all atoms are moved by {by} Å along z, their distances stay"
