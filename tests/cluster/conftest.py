@@ -23,6 +23,7 @@ from support.campaign import (
     wait_for,
 )
 from support.monitor import missing
+from support.shared import shared_cache
 
 from cluster import cluster as clusters
 from cluster.cluster import Cluster
@@ -43,7 +44,7 @@ LONG = changed(
     QUICK,
     simulation={"name": "long", "title": "Long campaign"},
     grating={"gpts": [96, 96], "slice_thickness_angstrom": 0.08},
-    scan={"points": [40, 40]},
+    scan={"points": [40, 24]},
     cbed={"enabled": False},
 )
 
@@ -58,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def plain_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of all processes: one thread per library, one cache of FFT plans for the whole session."""
-    return clean_environment(tmp_path_factory.mktemp("cache"), "SLURM_")
+    return clean_environment(shared_cache(tmp_path_factory), "SLURM_")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.monitor import missing
+from support.shared import shared_cache
 
 HERE = Path(__file__).parent
 INSTALL = "tests/environments/install.sh"
@@ -97,7 +98,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         "PATH": f"{folder / 'tool' / 'condabin'}:{kept['PATH']}",
         "OMP_NUM_THREADS": "1",
         "CONDA_OVERRIDE_CUDA": "",  # do not look for one
-        "STEMPHONY_CACHE_DIR": str(home / "plans"),
+        "STEMPHONY_CACHE_DIR": str(shared_cache(tmp_path_factory) / "plans"),
     }
     try:
         yield Rig(folder, home, channels, env)

@@ -27,6 +27,7 @@ from support.campaign import (
     wait_for,
 )
 from support.monitor import missing
+from support.shared import shared_cache
 
 from environments.conftest import INSTALL, rig_folder
 
@@ -55,11 +56,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def env(tmp_path: Path) -> dict[str, str]:
+def env(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("STEMPHONY_", "SNAKEMAKE"))}
     return kept | {
         "OMP_NUM_THREADS": "1",
-        "STEMPHONY_CACHE_DIR": str(tmp_path / "plans"),
+        "STEMPHONY_CACHE_DIR": str(shared_cache(tmp_path_factory) / "plans"),
         "XDG_CONFIG_HOME": str(tmp_path / "no-profiles"),
     }
 

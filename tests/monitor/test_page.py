@@ -31,9 +31,10 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return Path(PICTURES) if PICTURES else tmp_path
+def look(page: Page, name: str, full: bool = True) -> None:
+    """Take a picture if somebody wants to look at it."""
+    if PICTURES:
+        picture(page, name, Path(PICTURES), full=full)
 
 
 def campaign(title: str, defoci: int, configurations: int, **more: Any) -> Story:
@@ -101,7 +102,7 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_pages_fit_and_axe_finds_nothing(browser: Browser, many: MonitorProcess, pictures: Path, view: str):
+def test_pages_fit_and_axe_finds_nothing(browser: Browser, many: MonitorProcess, view: str):
     pages = {
         "list": "",
         "running": f"simulations/{row_of(many, 'Pt nano')}",
@@ -116,7 +117,7 @@ def test_pages_fit_and_axe_finds_nothing(browser: Browser, many: MonitorProcess,
     for name, path in pages.items():
         with opened(browser, many.url + path, **VIEWS[view]) as page:
             page.wait_for_timeout(50)
-            picture(page, f"{name}_{view}", pictures)
+            look(page, f"{name}_{view}")
             assert fits(page), name
             if view.startswith("phone"):
                 wide = "found => found.filter(one => one.scrollWidth > one.clientWidth).length"
@@ -126,11 +127,11 @@ def test_pages_fit_and_axe_finds_nothing(browser: Browser, many: MonitorProcess,
             assert [c for c in page.complaints if not any(e in c for e in expected)] == [], name
 
 
-def test_an_empty_monitor_says_what_to_do(browser: Browser, tmp_path: Path, pictures: Path):
+def test_an_empty_monitor_says_what_to_do(browser: Browser, tmp_path: Path):
     with MonitorProcess(tmp_path) as monitor, opened(browser, monitor.url) as page:
         expect(page.get_by_role("heading", name="No simulation has reported yet")).to_be_visible()
         expect(page.locator("pre")).to_contain_text(f'url: "{monitor.url}"')
-        picture(page, "empty", pictures)
+        look(page, "empty")
         assert axe_violations(page) == []
         # The first event of a simulation takes its place, without a reload.
         monitor.store([Story(title="The first one").start()])
@@ -138,7 +139,7 @@ def test_an_empty_monitor_says_what_to_do(browser: Browser, tmp_path: Path, pict
         expect(page.get_by_text("No simulation has reported yet")).to_have_count(0)
 
 
-def test_a_page_that_loses_its_monitor_says_so_and_recovers(browser: Browser, tmp_path: Path, pictures: Path):
+def test_a_page_that_loses_its_monitor_says_so_and_recovers(browser: Browser, tmp_path: Path):
     monitor = MonitorProcess(tmp_path)
     with monitor:
         monitor.store([Story(title="Watched").start()])
@@ -149,7 +150,7 @@ def test_a_page_that_loses_its_monitor_says_so_and_recovers(browser: Browser, tm
             expect(page.locator("#lost")).to_contain_text("No connection to the monitor.", timeout=POLL_MS)
             expect(page.locator("#connection")).to_have_text("disconnected")
             expect(page.get_by_role("link", name="Watched")).to_be_visible()
-            picture(page, "disconnected", pictures)
+            look(page, "disconnected")
             assert axe_violations(page) == []
             with MonitorProcess(tmp_path, db=monitor.db, port=port):
                 expect(page.locator("#lost")).to_be_hidden(timeout=2 * POLL_MS)
@@ -392,7 +393,7 @@ def count_changes(page: Page, what: str) -> None:
     )
 
 
-def test_an_update_of_a_large_grid_touches_only_what_changed(browser: Browser, tmp_path: Path, pictures: Path):
+def test_an_update_of_a_large_grid_touches_only_what_changed(browser: Browser, tmp_path: Path):
     """The grid has 10,000 cells. A benchmark measures how long an update takes."""
     story = campaign("Large", 50, 200)
     with MonitorProcess(tmp_path) as monitor:
@@ -400,7 +401,7 @@ def test_an_update_of_a_large_grid_touches_only_what_changed(browser: Browser, t
         with opened(browser, f"{monitor.url}simulations/1") as page:
             cells = page.locator('[role="gridcell"]')
             assert cells.count() == 10_000
-            picture(page, "large", pictures, full=False)
+            look(page, "large", full=False)
             expect(page.locator("#connection")).to_have_text("live", timeout=POLL_MS)
             count_changes(page, "#grid")
             monitor.store(story.job(49, 199, 0, 42))
@@ -458,7 +459,7 @@ def test_the_page_is_complete_without_its_script(browser: Browser, many: Monitor
         expect(page.locator("#cell")).to_be_hidden()
 
 
-def test_hostile_values_are_text_in_a_browser(browser: Browser, tmp_path: Path, pictures: Path):
+def test_hostile_values_are_text_in_a_browser(browser: Browser, tmp_path: Path):
     story = Story(title="<img src=x onerror=alert(5)>", parameters=HOSTILE, uid="<svg onload=alert(6)>")
     with MonitorProcess(tmp_path) as monitor:
         monitor.store([story.start(), *story.job(0, 0, 0, end="<script>alert(7)</script>")])

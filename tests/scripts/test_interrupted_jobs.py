@@ -20,6 +20,7 @@ from stemphony.orchestration.job import last_word
 from stemphony.store import checkpoints, ledger, progress
 from support.campaign import heeding_hangup, wait_for
 from support.interrupted import Job
+from support.shared import shared_cache
 
 pytestmark = pytest.mark.slow
 RESUMED = "goes on from the checkpoint of an earlier attempt, at "
@@ -28,7 +29,7 @@ RESUMED = "goes on from the checkpoint of an earlier attempt, at "
 @pytest.fixture(scope="module")
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Plans of the FFTs are made once for all processes, and not in the user's cache."""
-    return {"STEMPHONY_CACHE_DIR": str(tmp_path_factory.mktemp("cache")), "PYTHONWARNINGS": "error"}
+    return {"STEMPHONY_CACHE_DIR": str(shared_cache(tmp_path_factory) / "plans"), "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from stemphony.store import ledger
 from support.arrays import differences
 from support.experiments import FILES, planned
 from support.scripts import refusal
+from support.shared import shared_cache
 from support.specimens import srtio3
 
 SCRIPT = Path(script.__file__)
@@ -43,7 +44,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
 def _cache(tmp_path_factory):
     """Plans of the FFTs are made once for all tests, and not in the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STEMPHONY_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("STEMPHONY_CACHE_DIR", str(shared_cache(tmp_path_factory) / "plans"))
         patch.delenv("STEMPHONY_RUN", raising=False)
         patch.delenv("STEMPHONY_CONFIG_FILES", raising=False)
         yield

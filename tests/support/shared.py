@@ -45,3 +45,8 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             folder.mkdir()
             kept.write_bytes(pickle.dumps(make(folder)))
         return pickle.loads(kept.read_bytes())
+
+
+def shared_cache(factory: pytest.TempPathFactory) -> Path:
+    """A cache folder of the whole session. FFTW plans for seconds, so all tests use the plans that one has made."""
+    return made_once(factory, "cache", lambda folder: folder)

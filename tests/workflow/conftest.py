@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support import forks
 from support.campaign import TINY, Campaign, Outcome, arrays, changed, clean_environment, make_clone
-from support.shared import made_once
+from support.shared import made_once, shared_cache
 from support.status_server import EchoServer
 
 HERE = Path(__file__).parent
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of all processes: one thread per library, one cache of FFT plans for the whole session."""
     forks.start()  # otherwise the first test that forks during a run would wait for seconds
-    return made_once(tmp_path_factory, "cache", clean_environment)
+    return clean_environment(shared_cache(tmp_path_factory))
 
 
 @pytest.fixture(scope="session")

@@ -198,7 +198,8 @@ def test_slow_planning_is_repeated_and_the_fastest_plan_is_kept(cache, monkeypat
     monkeypatch.setattr(wisdom, "_seconds", seconds)
     pyfftw.forget_wisdom()
     # By this clock, each plan takes 15 s. The third one is ready after the 40 s that are enough.
-    assert wisdom.prepare_plans(plan, clock=lambda: 15.0 * len(sought)) == ("FFTW_PATIENT", "planned")
+    clock = lambda: 15.0 * len(sought)  # noqa: E731
+    assert wisdom.prepare_plans(plan, clock=clock, cpu_clock=clock) == ("FFTW_PATIENT", "planned")
     assert len(sought) == 3
     assert sorted(wisdom.fft.wisdom()[1].split()) == sorted(sought[1][1].split())
 
@@ -206,6 +207,20 @@ def test_slow_planning_is_repeated_and_the_fastest_plan_is_kept(cache, monkeypat
 def test_timing_finds_the_slower_of_two_plans(monkeypatch):
     quick, slow = (TwoArrayPlan((n, n), n // 3, np.complex64, "FFTW_ESTIMATE") for n in (32, 256))
     assert np.argsort(wisdom._seconds([slow, quick, slow])).tolist()[0] == 1
+
+
+def test_quick_planning_on_a_busy_machine_is_not_repeated(cache):
+    """By the clock each plan takes 15 s, but 1 s of CPU. Repeating it would take 40 s."""
+    calls: list[str] = []
+
+    def plan(flag: str) -> object:
+        made = TwoArrayPlan((16, 16), 5, np.complex64, flag)
+        calls.append(flag)
+        return made
+
+    pyfftw.forget_wisdom()
+    wisdom.prepare_plans(plan, clock=lambda: 15.0 * len(calls), cpu_clock=lambda: 1.0 * len(calls))
+    assert calls == ["FFTW_PATIENT"]
 
 
 def test_quick_planning_is_not_repeated(cache, monkeypatch):

@@ -45,7 +45,9 @@ def test_operations_of_p1_are_those_of_ase(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_crystal_of_the_demo_needs_no_slow_import():
-    read = "from pathlib import Path; from stemphony.specimen.cif import read_cif; import sys; read_cif(Path(sys.argv[1]))"
+    read = (
+        "from pathlib import Path; from stemphony.specimen.cif import read_cif; import sys; read_cif(Path(sys.argv[1]))"
+    )
     names = "print(*[name for name in ('ase.io', 'ase.spacegroup', 'scipy.integrate') if name in sys.modules])"
     command = [sys.executable, "-c", f"{read}; {names}", REPOSITORY / "config" / "srtio3.cif"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

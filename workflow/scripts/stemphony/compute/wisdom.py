@@ -30,7 +30,8 @@ LOCK_POLL_S = 0.05
 # FFTW times each transform alone: the data is in the processor's cache, and the machine adds noise. For large grids,
 # the times of a slice with two of its plans differ by a tenth. So several plans are made, and the fastest is kept.
 QUICK_S = 4.0
-"""Planning time [s] below which one plan is enough: plans that FFTW finds quickly hardly differ."""
+"""CPU time of planning [s] below which one plan is enough: plans that FFTW finds quickly hardly differ. It is CPU time,
+because on a busy machine even small grids take longer by the clock."""
 
 ENOUGH_S = 40.0
 """Planning time [s] after which no further plan is made."""
@@ -71,7 +72,11 @@ def wisdom_file(folder: Path | None = None) -> Path:
 
 
 def prepare_plans(
-    plan: Callable[[str], object], folder: Path | None = None, *, clock: Callable[[], float] = time.monotonic
+    plan: Callable[[str], object],
+    folder: Path | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    cpu_clock: Callable[[], float] = time.process_time,
 ) -> tuple[str, str]:
     """Give FFTW the plans that `plan` needs, from the cache on disk or by planning.
 
@@ -86,6 +91,8 @@ def prepare_plans(
         Folder of the cache; None for `cache_folder()`.
     clock : callable
         Returns the time [s]; it measures the wait for the lock and the planning.
+    cpu_clock : callable
+        Returns the CPU time of this process [s]; it decides whether planning was quick.
 
     Returns
     -------
@@ -103,7 +110,7 @@ def prepare_plans(
             if _known(file, plan):
                 return "FFTW_PATIENT", "cache"
             _require_room(file.parent)
-            _plan_well(plan, clock)
+            _plan_well(plan, clock, cpu_clock)
             _keep(file)
     except Exception as error:  # trouble with the cache must not stop the job
         # Without a cache every job plans, so a long search for the best plan is not worth its time.
@@ -124,9 +131,9 @@ def _require_room(folder: Path) -> None:
         os.fsync(trial.fileno())  # some file systems report a full disk only here
 
 
-def _plan_well(plan: Callable[[str], object], clock: Callable[[], float]) -> None:
+def _plan_well(plan: Callable[[str], object], clock: Callable[[], float], cpu_clock: Callable[[], float]) -> None:
     """Make a few plans and leave FFTW with the wisdom of the fastest. If plans cannot be timed, make only one."""
-    before, begin = fft.wisdom(), clock()
+    before, begin, cpu_begin = fft.wisdom(), clock(), cpu_clock()
     found: list[tuple[StripPlan, fft.Wisdom]] = []
     while True:
         fft.forget_wisdom()
@@ -135,7 +142,7 @@ def _plan_well(plan: Callable[[str], object], clock: Callable[[], float]) -> Non
         if not isinstance(made, StripPlan):
             return
         found.append((made, fft.wisdom()))
-        if not QUICK_S <= clock() - begin <= ENOUGH_S:
+        if cpu_clock() - cpu_begin < QUICK_S or clock() - begin > ENOUGH_S:
             break
     if len(found) > 1:
         seconds = _seconds([made for made, _ in found])
