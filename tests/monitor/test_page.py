@@ -194,13 +194,13 @@ def test_the_keyboard_reaches_every_cell(browser: Browser, many: MonitorProcess)
 @pytest.mark.parametrize("width", [1400, 360])
 @pytest.mark.parametrize("configurations", [5, 60, 200])
 def test_each_number_stands_above_the_column_of_its_configuration(
-    browser: Browser, tmp_path: Path, pictures: Path, width: int, configurations: int
+    browser: Browser, tmp_path: Path, width: int, configurations: int
 ):
     story = Story((-2.5, 0.0), configurations, "Numbered")
     with MonitorProcess(tmp_path) as monitor:
         monitor.store([story.start(), *story.job(0, 1, 40)])
         with opened(browser, f"{monitor.url}simulations/1", viewport={"width": width, "height": 800}) as page:
-            picture(page, f"numbers_{configurations}_{width}", pictures)
+            look(page, f"numbers_{configurations}_{width}")
             assert fits(page)
             found = page.evaluate(
                 "() => { const box = (one) => one.getBoundingClientRect();"

@@ -67,10 +67,12 @@ def start() -> Path:
         folder = Path(tempfile.mkdtemp(prefix="forks"))
         here = Path(__file__).parent
         door = folder / "door"
+        # A test may have left PYTHONSAFEPATH, with which the server would not find its client.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
         server = subprocess.Popen(
             [sys.executable, here / "fork_server.py", door, PROGRAMS],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HDF5_USE_FILE_LOCKING": "FALSE"},
+            env={**inherited, "OMP_NUM_THREADS": "1", "HDF5_USE_FILE_LOCKING": "FALSE"},
         )  # fmt: skip
         atexit.register(_end, server, folder)
         client = shlex.join([sys.executable, "-I", "-S", str(here / "fork_client.py"), str(door)])
