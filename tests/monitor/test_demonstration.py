@@ -70,8 +70,8 @@ def smaller(folder, url):
     file = written(folder, url)
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     config["scan"]["points"] = [3, 3]
-    config["specimen"]["repeat"][:2] = [4, 4]
-    config["grating"].update(gpts=[320, 320], potential_oversampling=1)
+    config["specimen"]["repeat"][:2] = [2, 2]
+    config["grating"].update(gpts=[160, 160], potential_oversampling=1)  # FFTW plans for a minute on larger grids
     file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return file
 
