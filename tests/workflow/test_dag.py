@@ -7,15 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support import forks
 from support.campaign import (
     AFTER_JOBS,
     DEADLINE_S,
-    PROGRAMS,
     REPOSITORY,
     TINY_JOBS,
     Campaign,
     Outcome,
-    Running,
 )
 
 from workflow.conftest import Reported
@@ -26,8 +25,8 @@ RULES = {name: (file, body) for file in RULE_FILES for name, body in RULE_BLOCK.
 
 
 def snakemake(folder: Path, env: dict[str, str], log: Path, *arguments: str | Path) -> Outcome:
-    with Running([PROGRAMS / "snakemake", *arguments], log, env, cwd=folder) as running:
-        return running.end(DEADLINE_S)
+    status = forks.run(["snakemake", *arguments], env, folder, log, DEADLINE_S)
+    return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
 
 
 def numbers(output: str) -> dict[str, int]:

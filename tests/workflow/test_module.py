@@ -25,7 +25,6 @@ from support.campaign import (
     TINY,
     Campaign,
     Outcome,
-    Running,
     arrays,
     assert_same_arrays,
     changed,
@@ -68,16 +67,13 @@ class Outer:
 
     def run(self, *arguments: str) -> Outcome:
         """Run it to its end, with any exit status."""
-        command = [PROGRAMS / "snakemake", "--cores", "2", *arguments]
-        with Running(command, self.folder / "outer.out", self.env, cwd=self.folder) as running:
-            return running.end()
+        log = self.folder / "outer.out"
+        status = forks.run(["snakemake", "--cores", "2", *arguments], self.env, self.folder, log, DEADLINE_S)
+        return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
 
     def plan(self, *arguments: str) -> Outcome:
         """Make a dry run."""
-        log = self.folder / "outer.out"
-        words = ["--dry-run", "--cores", "2", *arguments]
-        status = forks.run(["snakemake", *words], self.env, self.folder, log, DEADLINE_S)
-        return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
+        return self.run("--dry-run", *arguments)
 
 
 def statement(*further: str, snakefile: Path | str = REPOSITORY / "Snakefile", use: str = "exclude all") -> str:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -238,18 +239,19 @@ def with_faults(
             "302": away.url,
             "401": stranger.url,
         }
-        running = {}
-        for mode, url in urls.items():
+
+        def run(mode: str) -> None:
             copy = tiny.copy(folder / mode)
             campaign = Campaign(hasty, copy.folder, copy.env)
             campaign.job_file("p0d000/0000").unlink()
-            campaign.change(http_reporting={"url": url})
-            running[mode] = (campaign, time.monotonic(), campaign.start("--until", "merge_results"))
-        for mode, (campaign, begin, process) in running.items():
-            with process:
-                outcome = process.end()
+            campaign.change(http_reporting={"url": urls[mode]})
+            begin = time.monotonic()
+            outcome = campaign.snakemake("--until", "merge_results")
             methods = [entry.method for server in (hang, broken, away, stranger) for entry in server.received]
             found[mode] = (campaign, outcome, time.monotonic() - begin, methods)
+
+        with ThreadPoolExecutor(len(urls)) as pool:
+            list(pool.map(run, urls))
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "docs" / "benchmarks"
-DEFOCI, CONFIGURATIONS = 5, 12
+DEFOCI, CONFIGURATIONS = 4, 8
 CONSTANT = 10  # entries of folders that hold no jobs
 
 
@@ -31,7 +31,7 @@ def scale() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def bench(scale: ModuleType, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Sixty jobs that went through Snakemake, merge and figures too."""
+    """Thirty-two jobs that went through Snakemake, merge and figures too."""
     patch = pytest.MonkeyPatch()
     for name in ("STEMPHONY_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         patch.setenv(name, env[name])

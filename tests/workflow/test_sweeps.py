@@ -19,7 +19,6 @@ from stemphony import paths, provenance
 from stemphony.orchestration import snakefile
 from stemphony.store import claims
 from support.campaign import (
-    DEADLINE_S,
     TINY,
     Campaign,
     Outcome,
@@ -70,8 +69,7 @@ def swept(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFac
         with EchoServer() as server:
             config = {**SWEPT, "http_reporting": {"reporting": True, "url": server.url}}
             campaign = Campaign.make(clone, folder / "a sweep", config, env)
-            with campaign.start_stemphony() as running:
-                outcome = running.end(3 * DEADLINE_S)
+            outcome = campaign.stemphony()
             assert outcome.status == 0, outcome.output
             return Swept(campaign, outcome, server.events)
 
