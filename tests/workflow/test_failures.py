@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +19,6 @@ from stemphony.store.claims import process_start
 from stemphony.store.holders import HOLDERS
 from support.campaign import (
     AFTER_JOBS,
-    DEADLINE_S,
     TINY_JOBS,
     Campaign,
     Outcome,
@@ -345,16 +342,8 @@ def test_a_run_that_was_killed_while_it_made_the_specimen_computes_everything_in
 
 
 def second_run(campaign: Campaign) -> Outcome:
-    """A second `stemphony run` beside a running one, which writes its output to a file of its own."""
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "stemphony", "run", str(campaign.config),
-            "--directory", str(campaign.directory), "--cores", "1",
-        ],
-        cwd=campaign.scripts, env=dict(campaign.env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=DEADLINE_S,
-    )  # fmt: skip
-    return Outcome(done.returncode, done.stdout)
+    """A second `stemphony run` beside a running one."""
+    return campaign.command("run", campaign.config, "--directory", campaign.directory, "--cores", "1")
 
 
 def attempts(campaign: Campaign) -> dict[str, int]:

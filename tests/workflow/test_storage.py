@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,6 @@ from pathlib import Path
 import pytest
 from support.campaign import (
     AFTER_JOBS,
-    DEADLINE_S,
     TINY_JOBS,
     Campaign,
     assert_same_arrays,
@@ -233,8 +231,8 @@ def test_two_simulations_run_in_one_folder_at_once(tiny: Reported, quiet_copy: C
     shutil.copy(first.config, other)
     edit(other, r"^  name: tiny$", "  name: other")
     with first.start_stemphony("--latency-wait", "5") as running:
-        outcome = _run_beside(first, other)
-        assert outcome.returncode == 0, outcome.stdout
+        outcome = first.command("run", other, "--directory", first.directory, "--cores", "1")
+        assert outcome.status == 0, outcome.output
         own = running.end()
         assert own.status == 0, own.output
     for name in ("tiny", "other"):
@@ -244,11 +242,3 @@ def test_two_simulations_run_in_one_folder_at_once(tiny: Reported, quiet_copy: C
     assert {path.parent.name for path in first.result.root.rglob("configuration_*.nc")} == {
         f"defocus_{job.partition('/')[0]}" for job in TINY_JOBS
     }
-
-
-def _run_beside(campaign: Campaign, config: Path) -> subprocess.CompletedProcess[str]:
-    words = ["run", str(config), "--directory", str(campaign.directory), "--cores", "1"]
-    return subprocess.run(
-        [sys.executable, "-m", "stemphony", *words], cwd=campaign.scripts, env=dict(campaign.env),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE_S,
-    )  # fmt: skip
