@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What tests/environments needs: a real conda, channels on this disk with an interpreter of this machine and the wheels of the
-# pip locks, and an environment as an image has it. Two minutes, once; again only when one of them changed. Needs the package
+# pip locks, and an environment as an image has it. Three to four minutes, once; again only when one of them changed. Needs the package
 # index of pip, no root.
 #
 #   tests/environments/install.sh [FOLDER]      default: $STEMPHONY_CONDA_RIG, else ~/.cache/stemphony/conda-rig
