@@ -449,7 +449,7 @@ def test_titles_in_notifications_make_no_mentions_and_no_links():
         ("targets: [{url: 'http://x:port/'}]", "give the address"),
         (f"targets: [{', '.join(['{}'] * (MAX_TARGETS + 1))}]", "has 51 entries. Allowed: at most 50"),
         ("targets: [{urls: x}]", "no key 'urls'"),
-        ("targets: [{url: 'http://x', when: [started]}]", "`when` must be"),
+        ("targets: [{url: 'http://x', when: [started]}]", "`when` is"),
         ("targets: [{url_env: NOT_SET_ANYWHERE}]", "is not set or is empty"),
         ("targets: [{format: email, host: h, from: a@b}]", "`to` must be"),
         ("targets: [{format: email, to: a@b, from: a@b}]", "`host` is missing"),

@@ -129,7 +129,8 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
     ],
 )
 def test_a_package_is_imported_only_where_it_belongs(package, allowed):
-    assert not outside(importers(package), *allowed)
+    wrong = outside(importers(package), *allowed)
+    assert not wrong, f"{package} is imported in {wrong}; the table above says where it may be"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,8 @@ def test_a_package_is_imported_only_where_it_belongs(package, allowed):
     ],
 )
 def test_a_slow_package_is_imported_when_it_is_used(package, allowed):
-    assert not outside(importers(package, at_once=True), *allowed)
+    wrong = outside(importers(package, at_once=True), *allowed)
+    assert not wrong, f"{wrong} import {package} at once; it is slow, so import it in the function that uses it"
 
 
 # --- physics ------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class _LossyScan(SummedScan):
 
     @property
     def passes(self) -> Sequence[Trajectory | None]:
-        """None for the class without a loss, then the trajectories."""
+        """Passes of the job: first None (electrons without a loss), then each trajectory."""
         return (None, *self.experiment.trajectories)
 
     def experiment_of(self, one: Trajectory | None) -> Experiment:

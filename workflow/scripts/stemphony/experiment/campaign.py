@@ -197,8 +197,8 @@ class Campaign:
         }
         lossy = losses.job_block(self.config)
         if not blocks["frozen_phonon"]["enabled"] or self.files.snapshots_sha256:
-            # Then no displacements are drawn, so the keys about drawing decide no number. Nor does the seed, unless
-            # occupancies or energy losses are drawn.
+            # Then no displacements are drawn, so the keys about drawing decide no number. The seed decides no number
+            # either, unless occupancies or energy losses are drawn.
             if not lossy and (self.files.snapshots_sha256 or not self.files.occupancies_drawn):
                 blocks["simulation"]["random_seed"] = None
             blocks["frozen_phonon"].update(independent_defoci=None, displace_z=None)

@@ -109,10 +109,10 @@ class Result:
         defocus_nm: float | None = None,
         points: int | None = None,
     ) -> DataArray:
-        """Signal along the line between two places (x, y), interpolated between the positions.
+        """Signal along the line from `begin_nm` to `end_nm`, places (x, y) in nm, interpolated between the positions.
 
-        If the result has standard errors, they are the coordinate `standard_error`. For a line scan, leave out the
-        places.
+        Without `points`, the line has eight points per step of the scan. If the result has standard errors, they are the
+        coordinate `standard_error`. For a line scan, leave out the places.
         """
         signal = self._opened.signal(detector, depth_nm, defocus_nm)
         line = profile(self._opened.positions, signal, begin_nm, end_nm, points)

@@ -241,6 +241,6 @@ def held_key(event: IncomingEvent) -> bytes:
 
 
 def held_key_of(simulation: str, event_id: str, sender: str, content: bytes) -> bytes:
-    """See `held_key`."""
+    """Return the key of `held_key` from the parts of an event."""
     parts = (simulation, event_id, sender, content.hex())
     return hashlib.sha256("\n".join(("held", *parts)).encode()).digest()[:16]

@@ -71,7 +71,7 @@ def original_parameters(
 def with_original_names(
     experiment: Experiment, blocks: Mapping[str, Mapping[str, Any]], defoci_nm: list[float]
 ) -> dict[str, dict[str, Any]]:
-    """Blocks of the config, with STEMsalabim's names added. If both have a name, our value stays."""
+    """Blocks of the config, with STEMsalabim's names added. If both have a name, the config's value stays."""
     original = original_parameters(experiment, blocks, defoci_nm)
     return {name: {**original.get(name, {}), **blocks.get(name, {})} for name in [*blocks, *original]}
 

@@ -41,7 +41,7 @@ def version_of(connection: Connection) -> int:
     if "schema_version" not in names:
         if set(names) & schema.METADATA.tables.keys():
             raise MonitorError(
-                "another program has made tables with our names in this database. Give another database by --db."
+                "another program has made tables with Stemphony's names in this database. Give another one by --db."
             )
         return 0
     found = int(connection.execute(text("SELECT max(version) FROM schema_version")).scalar() or 0)

@@ -129,13 +129,14 @@ def _target(where: str, entry: Any, environment: Mapping[str, str]) -> Target:
     _refuse_unknown(where, entry, _KEYS)
     for key in _TEXT_KEYS:
         if key in entry and not isinstance(entry[key], str):
-            raise MonitorError(f"{where}: `{key}` must be text. Put it in quotes.")
+            kind_found = type(entry[key]).__name__  # the value may be secret
+            raise MonitorError(f"{where}: `{key}` is a value of kind {kind_found}, and must be text. Put it in quotes.")
     kind = entry.get("format", "json")
     if kind not in FORMATS:
         raise MonitorError(f"{where}: `format` is {kind!r}. Allowed: {', '.join(FORMATS)}.")
     wanted = entry.get("when", list(DEFAULT_KINDS))
     if not isinstance(wanted, list) or not wanted or not set(map(str, wanted)) <= set(KINDS):
-        raise MonitorError(f"{where}: `when` must be a list of: {', '.join(KINDS)}.")
+        raise MonitorError(f"{where}: `when` is {wanted!r}. Allowed is a list of: {', '.join(KINDS)}.")
     common = {"name": entry.get("name") or kind, "format": kind, "kinds": frozenset(wanted)}
     if kind == "email":
         return _mail_target(where, entry, environment, common)
