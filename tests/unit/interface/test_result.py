@@ -72,9 +72,12 @@ def test_an_image_is_drawn_with_x_to_the_right(fake):
     import matplotlib as mpl
 
     mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    plt.figure()  # otherwise `.plot()` draws into the axes that another test has left
     drawn = st.open(fake.result.root).image("haadf").plot()
     assert drawn.axes.get_xlabel().startswith("probe position along x")
-    drawn.axes.figure.clear()
+    plt.close(drawn.axes.figure)
 
 
 def test_without_a_depth_the_exit_surface_is_shown(fake):
