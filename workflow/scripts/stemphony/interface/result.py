@@ -111,7 +111,7 @@ class Result:
     ) -> DataArray:
         """Signal along the line from `begin_nm` to `end_nm`, places (x, y) in nm, interpolated between the positions.
 
-        Without `points`, the line has eight points per step of the scan. If the result has standard errors, they are the
+        Without `points`, the line has 8 points per step of the scan. If the result has standard errors, they are the
         coordinate `standard_error`. For a line scan, leave out the places.
         """
         signal = self._opened.signal(detector, depth_nm, defocus_nm)
