@@ -209,8 +209,9 @@ def test_timing_finds_the_slower_of_two_plans(monkeypatch):
     assert np.argsort(wisdom._seconds([slow, quick, slow])).tolist()[0] == 1
 
 
-def test_quick_planning_on_a_busy_machine_is_not_repeated(cache):
-    """By the clock each plan takes 15 s, but 1 s of CPU. Repeating it would take 40 s."""
+@pytest.mark.parametrize("machine", ["idle", "busy"])
+def test_quick_planning_is_not_repeated(cache, machine):
+    """On the busy machine each plan takes 15 s by the clock, but 1 s of CPU. Repeating it would take 40 s."""
     calls: list[str] = []
 
     def plan(flag: str) -> object:
@@ -218,19 +219,7 @@ def test_quick_planning_on_a_busy_machine_is_not_repeated(cache):
         calls.append(flag)
         return made
 
+    busy = {"clock": lambda: 15.0 * len(calls), "cpu_clock": lambda: 1.0 * len(calls)}
     pyfftw.forget_wisdom()
-    wisdom.prepare_plans(plan, clock=lambda: 15.0 * len(calls), cpu_clock=lambda: 1.0 * len(calls))
-    assert calls == ["FFTW_PATIENT"]
-
-
-def test_quick_planning_is_not_repeated(cache, monkeypatch):
-    calls: list[str] = []
-
-    def plan(flag: str) -> object:
-        made = TwoArrayPlan((16, 16), 5, np.complex64, flag)
-        calls.append(flag)
-        return made
-
-    pyfftw.forget_wisdom()
-    wisdom.prepare_plans(plan)
+    wisdom.prepare_plans(plan, **(busy if machine == "busy" else {}))
     assert calls == ["FFTW_PATIENT"]
