@@ -116,7 +116,7 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
         ("pyfftw", ("stemphony/physics/fft.py",)),
         ("jsonschema", ("stemphony/experiment/configuration.py",)),
         ("libconf", ("stemphony/experiment/stemsalabim_parameters.py", "stemphony/status/stemsalabim.py")),
-        ("xarray", ("stemphony/interface/result.py", "stemphony/export/zarr_store.py", "stemphony/export/waves.py")),
+        ("xarray", ("stemphony/interface/arrays.py", "stemphony/export/zarr_store.py", "stemphony/export/waves.py")),
         ("zarr", ("stemphony/export/zarr_store.py", "stemphony/export/waves.py")),
         ("dask", ("stemphony/export/lazy.py", "stemphony/export/zarr_store.py", "stemphony/export/waves.py")),
         ("rsciio", ("stemphony/export/hspy.py", "stemphony/export/waves.py")),
