@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stemphony.accuracy.budget import Budget
 from stemphony.accuracy.refinements import INPUT, MODEL, NUMERICAL
-from stemphony.store.atomic import atomic_path
+from stemphony.store.atomic import write_figure_atomic
 
 LEAST = 1e-3
 """Smallest change that the axis shows [%]. Smaller changes are drawn at its left edge."""
@@ -25,7 +25,8 @@ NAMES = {
 }
 """Terms in words."""
 
-_KINDS = {NUMERICAL: "numerical choices", MODEL: "model", INPUT: "input"}
+_KINDS = (NUMERICAL, MODEL, INPUT)
+"""Kinds of terms, in the order in which they are drawn."""
 
 
 def draw(file: Path, budget: Budget, title: str, target: float | None = None) -> None:
@@ -79,6 +80,4 @@ def draw(file: Path, budget: Budget, title: str, target: float | None = None) ->
         frameon=False, fontsize=9, ncols=min(6, number), loc="lower right", bbox_to_anchor=(1.0, 1.0),
         borderaxespad=0.1, handletextpad=0.2, columnspacing=1.0,
     )  # fmt: skip
-    # The folder may come from somebody else and hold a link of this name. A rename replaces the link, not its target.
-    with atomic_path(file) as temporary:
-        figure.savefig(temporary, dpi=160, bbox_inches="tight", format=file.suffix.removeprefix(".") or "png")
+    write_figure_atomic(file, figure)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.results.precision import Precision
-from stemphony.store.atomic import atomic_path
+from stemphony.store.atomic import write_figure_atomic
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """The colours of `stemphony plot`. If there are more than six lines, the next six are dashed."""
@@ -60,6 +60,4 @@ def draw(
         axis.set_major_formatter("{x:g}")
     axes.set_xlim(1.8, numbers[-1])
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.1, 1.0))
-    # The folder may come from somebody else and hold a link of this name. A rename replaces the link, not its target.
-    with atomic_path(file) as temporary:
-        figure.savefig(temporary, dpi=160, bbox_inches="tight", format=file.suffix.removeprefix(".") or "png")
+    write_figure_atomic(file, figure)

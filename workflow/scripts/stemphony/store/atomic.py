@@ -10,11 +10,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from stemphony.errors import StorageError
 from stemphony.store.claims import place
 from stemphony.store.hdf5_locks import VARIABLE as HDF5_LOCKS
 from stemphony.store.hdf5_locks import refused_in
+
+DOTS_PER_INCH = 160
+"""Resolution of figures that `write_figure_atomic` writes as PNG. Their 6.4 inches then have about 1000 pixels."""
 
 _NO_LOCKS = (
     f"its file system refuses file locks, and {HDF5_LOCKS}={{}} asks for them. Set {HDF5_LOCKS}=FALSE and run again"
@@ -94,6 +98,22 @@ def write_text_atomic(path: Path, text: str, mode: int = 0o666) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
             stream.write(text)
+
+
+def write_figure_atomic(path: Path, figure: Any) -> None:
+    """Write a `figure` of matplotlib to `path` atomically. The suffix decides the format; without one, it is PNG.
+
+    The folder may come from somebody else and hold a link of this name. The rename replaces the link, not its target.
+
+    Raises
+    ------
+    StorageError
+        See `atomic_path`.
+    ValueError
+        Matplotlib does not know the format.
+    """
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=DOTS_PER_INCH, bbox_inches="tight", format=path.suffix.removeprefix(".") or "png")
 
 
 def _fsync(path: Path) -> None:
