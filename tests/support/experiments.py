@@ -50,6 +50,12 @@ TINY: dict[str, dict[str, Any]] = {
     "adf": {"bins": 5, "max_mrad": 60.0, "detectors": {"bf": [0.0, 10.0], "haadf": [40.0, 60.0]}},
 }
 
+PLASMONS: dict[str, Any] = {
+    "enabled": True, "mean_free_path_nm": 128.0, "plasmon_energy_ev": 16.9, "plasmon_fwhm_ev": 4.0,
+    "energy_grid_density_per_ev": 0.1, "max_energy_ev": 30.0,
+}  # fmt: skip
+"""A block `plasmon_scattering`: four energy losses up to 30 eV."""
+
 
 def minimal(**blocks: Mapping[str, Any]) -> dict[str, Any]:
     """The shortest config there is, with `blocks` added to it."""

@@ -135,3 +135,20 @@ def test_the_config_of_the_tutorial_is_valid():
         return [line for line in lines if not line.startswith(("time of", "computing time", "FFT plans", "picture"))]
 
     assert steady(shown[0].splitlines()) == steady(plan.lines())
+
+
+def percents(cells: list[str]) -> list[float]:
+    return [float(cell.removesuffix(" %").replace("−", "-")) for cell in cells]
+
+
+@pytest.mark.slow
+def test_the_table_of_sampling_shows_what_its_script_computes():
+    sampling = script("comparison/sampling")
+    specimen = sampling.crystal()
+    table = sampling.page.between(sampling.COMMAND, sampling.PAGE.read_text(encoding="utf-8"))
+    shown = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    for points, factor, reference in ((768, 1, (sampling.FINEST_ALIKE, 1)), (*sampling.FINER[0], sampling.WIDEST)):
+        expected = sampling.row(specimen, points, factor, sampling.signals(specimen, *reference)[0])
+        (found,) = (cells for cells in shown if cells[:2] == expected[:2])
+        assert found[2] == expected[2]
+        assert percents(found[3:]) == pytest.approx(percents(expected[3:]), rel=0.05, abs=0.02)

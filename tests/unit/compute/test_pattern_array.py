@@ -17,6 +17,7 @@ from stemphony.results.pattern_group import BLURRED_BLOCKS, COPIES_OF_A_BLUR, Cb
 from stemphony.results.signal_blocks import BLOCK_BYTES
 from support.arrays import differences
 from support.experiments import experiment
+
 from unit.compute.test_pattern_scan import atoms, made
 
 LARGE: dict[str, Any] = {"scan": {"points": [256, 256]}, "cbed": {"enabled": True, "size": [128, 128]}}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from stemphony.errors import SpecimenError
 from stemphony.specimen.formats import FORMATS, kind, read_structure
+from support.structure_files import refusal, written
 
 POSCAR = (
     "{}\n1.0\n3.905 0 0\n0 3.905 0\n0 0 3.905\nSr Ti O\n1 1 3\nDirect\n0 0 0\n.5 .5 .5\n.5 .5 0\n.5 0 .5\n0 .5 .5\n"
@@ -36,12 +37,6 @@ CFG = (
 )
 PRISMATIC = "{}\n4 4 4\n79 0 0 0 1 0.08\n79 2 2 2 1 0.08\n-1\n"
 STEMSALABIM = "2\n0.4 0.4 0.4\nAu 0 0 0 8e-5\nAu 0.2 0.2 0.2 8e-5\n"
-
-
-def written(folder: Path, name: str, text: str) -> Path:
-    file = folder / name
-    file.write_text(text)
-    return file
 
 
 @pytest.mark.parametrize(
@@ -250,3 +245,25 @@ def test_packed_text_is_read(tmp_path):
 def test_atoms_outside_along_a_or_b_are_named(tmp_path):
     text = '2\nLattice="4 0 0 0 5 0 0 0 6" Properties=species:S:1:pos:R:3\nC -1 1 1\nC 3 2 1\n'
     assert "1 atom lies outside" in "\n".join(read_structure(written(tmp_path, "a.xyz", text)).notes)
+
+
+CELL_OF_CFG = "\n".join(f"H0({i},{j}) = {2.0 if i == j else 0} A" for i in (1, 2, 3) for j in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.cel", "x\n0 0.4 0.4 0.4 10 10 170\nSr 0 0 0 1 0.006\n*\n"),
+        ("a.xyz", "x\n4 4 4 10 10 170\n38 0 0 0 1 0.08\n-1\n"),
+        ("a.xyz", "x\n4 4 4\n38 0 0 0 1 0.08\ninf 0 0 0 1 0.08\n-1\n"),
+        ("a.xyz", "99999999999999999999\nx\nC 0 0 0\n"),
+        ("a.xyz", "x\n4 4 4\n38, 0, 0, 0, 1, 0.08\n-1\n"),
+        ("a.xtl", "x\n4 4 4 10 10 170\n1\nSr\n1 38 1 0.01\n0 0 0\n"),
+        ("a.xtl", "x\n4 4 4 90 90 90\n1\nSr\n2 38 1 0.01\n0 0 0\n0 0\n"),
+        ("a.cfg", f"Number of particles = 1\nA = .\n{CELL_OF_CFG}\n.NO_VELOCITY.\nentry_count = 3\n27\nAl\n0 0 0\n"),
+        ("a.dump", "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 5\n0\n"
+         "0 5\nITEM: ATOMS id\n1\n"),
+    ],
+)  # fmt: skip
+def test_damaged_numbers_are_refused_with_a_message(tmp_path, name, text):
+    refusal(written(tmp_path, name, text))

@@ -1,12 +1,12 @@
-"""The rank of the basis that the plan of a run estimates."""
+"""What the plan of a run estimates: the rank of a basis, and the waves, memory and disk of energy losses."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from stemphony.compute.cost import _estimated_rank
+from stemphony.compute.cost import _estimated_rank, memory_mb, probe_slices, result_bytes, wave_plan
 from stemphony.compute.incident_basis import Basis, rank_of_window
-from support.experiments import experiment
+from support.experiments import PLASMONS, experiment, planned
 
 
 @pytest.mark.parametrize("defoci", [[0.0], [-4.0, 0.0, 4.0]])
@@ -35,3 +35,15 @@ def test_the_rank_of_a_fine_scan_is_that_of_all_its_probes():
     scan = {"points": [30, 30], "x": [0.0, 0.3], "y": [0.0, 0.3]}
     of = experiment(probe={"semiangle_mrad": 20.0}, scan=scan)
     assert _estimated_rank(of, [5.0]) == pytest.approx(Basis.of(of, [5.0]).rank, abs=2)
+
+
+def test_the_plan_counts_waves_memory_and_disk():
+    plural = {**PLASMONS, "plural_scattering": True, "draws": 4}
+    elastic, lossy = experiment(), experiment(plasmon_scattering=plural)
+    assert probe_slices(lossy) == 9 * probe_slices(elastic)
+    assert wave_plan(lossy, [0.0], True, 1e3).work == 9 * wave_plan(elastic, [0.0], False, 1e3).work
+    images, patterns = result_bytes(experiment(plasmon_scattering=plural, cbed={"enabled": True}))
+    assert patterns == 4 * result_bytes(experiment(cbed={"enabled": True}))[1]
+    assert images > 2 * result_bytes(elastic)[0]
+    assert memory_mb(lossy, 10, 1) > memory_mb(elastic, 10, 1)
+    assert not planned(plasmon_scattering=PLASMONS, frozen_phonon={"independent_defoci": False}).shares_configurations

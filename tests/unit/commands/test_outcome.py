@@ -1,130 +1,17 @@
-"""What `stemphony run` checks before it starts Snakemake, how it forwards signals, and what it prints at the end."""
+"""What `stemphony run` prints at the end: pairs without a result and why, errors, and the next steps."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from stemphony.commands import locks, outcome, snakemake_process
+from stemphony.commands import outcome
 from stemphony.commands.outcome import Outcome
-from stemphony.commands.snakemake_process import SnakemakeProcess
-from stemphony.contract import signal_received
-from stemphony.errors import StorageError
 from stemphony.paths import ResultPaths
 from stemphony.results.precision import Precision
 from stemphony.store import ledger, progress
-from stemphony.store.holders import HOLDERS
-from support.campaign import wait_for
 from support.experiments import FakeCampaign
-
-
-@pytest.mark.parametrize("ahead_s", [0, 3600])
-def test_a_lock_without_a_holder_is_waited_for_briefly_even_if_its_time_is_in_the_future(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float
-):
-    """The lock is from the future if the clock of a file server is ahead or was set back."""
-    lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"
-    lock.parent.mkdir(parents=True)
-    lock.write_text("results/tiny/stem.nc\n")
-    os.utime(lock, (time.time() + ahead_s,) * 2)
-    sleep, looks = time.sleep, []
-
-    def bounded(seconds: float) -> None:
-        looks.append(seconds)
-        assert len(looks) < 20, "it waits for ever"
-        sleep(0.05)
-
-    monkeypatch.setattr(time, "sleep", bounded)
-    with pytest.raises(StorageError, match="left no trace of its process"):
-        locks.require_free(tmp_path, "tiny", late_holder_s=0.2)
-    assert looks
-
-
-@pytest.mark.failure("run killed on another login node")
-def test_a_lock_of_a_run_on_another_machine_is_kept_with_advice(tmp_path: Path):
-    lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"
-    holder = tmp_path / HOLDERS / "login2.4711.json"
-    for file in (lock, holder):
-        file.parent.mkdir(parents=True)
-    lock.write_text("results/tiny/stem.nc\n")
-    holder.write_text(json.dumps({"simulation": "tiny", "host": "login2", "pid": 4711, "started": "1"}))
-    with pytest.raises(StorageError) as caught:
-        locks.free_lock(["false"], tmp_path, "tiny")
-    for part in (
-        "is in use by a run on login2 (process 4711)",
-        "start stemphony run",
-        "If login2 itself is gone, unlock the folder: snakemake",
-    ):
-        assert part in str(caught.value)
-    assert lock.exists()
-    assert holder.exists()
-
-
-# --- signals ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def child(monkeypatch: pytest.MonkeyPatch) -> SnakemakeProcess:
-    """Snakemake as process 4711 with the job 4712; signals to them are noted in `sent`, and `now` is its clock."""
-    child = SnakemakeProcess.__new__(SnakemakeProcess)
-    child.lines, child.interrupted, child._not_passed_on = ["stemphony: jobs  2"], False, None
-    child.process = type("Snakemake", (), {"pid": 4711})()
-    child.sent, child.now = [], 100.0
-    child._clock = lambda: child.now
-    monkeypatch.setattr(snakemake_process, "with_descendants", lambda pid: [pid, 4712])
-    monkeypatch.setattr(os, "kill", lambda pid, number: child.sent.append((pid, number)))
-    return child
-
-
-@pytest.mark.failure("signal to stemphony run alone")
-@pytest.mark.parametrize(
-    ("number", "expected"), [(signal.SIGINT, [4711, 4712]), (signal.SIGTERM, [4711])], ids=["SIGINT", "SIGTERM"]
-)
-def test_a_signal_to_the_command_alone_is_forwarded_once(child, number, expected):
-    child._note_signal(number, None)
-    child.now += 1.9
-    child._pass_on_signal()
-    assert child.sent == [], "Snakemake may be about to say that it has it"
-    child.now += 0.2
-    for _ in range(2):
-        child._pass_on_signal()
-    assert child.sent == [(pid, number) for pid in expected]
-
-
-@pytest.mark.failure("signal to stemphony run alone")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_signal_that_reached_snakemake_is_not_forwarded(child, number):
-    child._note_signal(number, None)
-    child.now += 2.1
-    child.lines.append(f"Finished jobid: 2stemphony: {signal_received(number)}")
-    child._pass_on_signal()
-    assert child.sent == []
-    assert child.interrupted
-
-
-def test_descendants_of_a_process_are_found_within_its_process_group():
-    """`sh` keeps running beside both, because only its last command may replace it."""
-    below = "sleep 600 & echo $!; setsid sleep 600 & echo $!; wait"
-    with subprocess.Popen(["sh", "-c", below], stdout=subprocess.PIPE, text=True) as shell:
-        assert shell.stdout is not None
-        near, far = (int(shell.stdout.readline()) for _ in range(2))
-        try:
-            with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as foreign:
-                wait_for(lambda: os.getpgid(far) == far, "the other one to leave the group")
-                assert snakemake_process.with_descendants(shell.pid) == [shell.pid, near]
-                foreign.communicate(b"\n")
-        finally:
-            for pid in (near, far):
-                os.kill(pid, signal.SIGKILL)
-
-
-# --- what Snakemake says ------------------------------------------------------------------------------------------
 
 
 def test_a_refusal_of_the_scheduler_is_shown_if_no_job_has_a_message(tmp_path: Path):
