@@ -39,11 +39,11 @@ readers: .venv-readers/installed ## install HyperSpy and py4DSTEM, which the tes
 	@test -x .venv-readers/bin/python || python3 -m venv .venv-readers
 	@.venv-readers/bin/python -m pip install --no-compile --quiet --disable-pip-version-check --require-hashes -r envs/readers.lock.txt
 	@touch $@
-bench: .venv/installed ## measure a wave and a job, for docs/performance.md (minutes)
+bench: .venv/installed ## measure a wave and a job, for docs/performance.md and performance-more.md (minutes)
 	@.venv/bin/python docs/benchmarks/ours.py
 	@.venv/bin/python docs/benchmarks/directions.py
 	@.venv/bin/python docs/benchmarks/estimate.py
-bench-peers: .venv/installed ## measure the same work with abTEM, for docs/performance.md (minutes)
+bench-peers: .venv/installed ## measure the same work with abTEM, for docs/performance.md and performance-more.md (minutes)
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
 	@.venv/bin/python docs/benchmarks/peers.py
@@ -52,7 +52,7 @@ bench-growth: .venv/installed ## measure how the cost grows, for docs/explanatio
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/growth.py
 regression: .venv/installed ## fail if a wave became more expensive
 	@.venv/bin/python docs/benchmarks/regression.py
-bench-scale: .venv/installed ## run 10,000 jobs without physics, for docs/performance.md (half an hour)
+bench-scale: .venv/installed ## run 10,000 jobs without physics, for docs/performance.md and performance-more.md (half an hour)
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/scale.py
-bench-reporting: .venv/installed ## measure what status reports cost (minutes)
+bench-reporting: .venv/installed ## measure what status reports cost, for docs/status-api.md (minutes)
 	@.venv/bin/python docs/benchmarks/reporting.py

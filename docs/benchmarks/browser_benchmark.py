@@ -110,6 +110,7 @@ def main() -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         raise SystemExit("there is no program chromium here")
+    busy = tables.busy_mark()
     columns: dict[str, list[dict[str, float]]] = {}
     grid, others = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in range(SIMULATIONS - 1)]
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, Monitor(str(Path(folder) / "monitor.sqlite")):
@@ -142,7 +143,7 @@ def main() -> None:
         [quantity, *(f"{statistics.median(run[quantity] for run in runs):.1f}" for runs in columns.values())]
         for quantity in quantities
     ]
-    lines = [circumstances(), "", *tables.table(["", *columns], rows)]
+    lines = [circumstances() + busy, "", *tables.table(["", *columns], rows)]
     tables.rewrite("python docs/benchmarks/browser_benchmark.py", lines, MONITOR_PAGE)
 
 

@@ -2,7 +2,7 @@
 
 The script times some waves of `stemphony bench`. Then two sets of detectors measure the same waves in turns. One set
 has one ring. The other set also has four segments and the centre of mass. The script rewrites its part of
-docs/performance.md.
+docs/performance-more.md.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main() -> None:
         "",
         *page.table(head, made),
     ]
-    page.rewrite(COMMAND, lines)
+    page.rewrite(COMMAND, lines, page.MORE)
 
 
 if __name__ == "__main__":

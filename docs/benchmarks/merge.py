@@ -88,12 +88,12 @@ def measured(name: str, folder: Path) -> list[str]:
 
 def main() -> None:
     """Measure and rewrite the page."""
-    rows = []
+    busy, rows = page.busy_mark(), []
     for name in SETTINGS:
         # The folder is on the disk of the repository, because the folder of temporary files may be in memory.
         with tempfile.TemporaryDirectory(dir=ROOT) as folder:
             rows.append(measured(name, Path(folder)))
-    lines = [page.circumstances(cpu_model(), library_version()), ""]
+    lines = [page.circumstances(cpu_model(), library_version()) + busy, ""]
     heads = [
         "job files", "number", "MB each", "reading, MB/s", "merge, MB/s", "merge in two processes, MB/s",
         "merge minus reading, ms per file",

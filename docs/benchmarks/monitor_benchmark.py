@@ -227,10 +227,11 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--db", default="", help="URL; a new SQLite file without it")
     given = parser.parse_args()
+    busy = tables.busy_mark()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         database = given.db or str(Path(folder) / "monitor.sqlite")
         with Monitor(database):
-            lines = [circumstances(), "", *ingest_table(given.runs), "", *pages_table(given.events, given.runs)]
+            lines = [circumstances() + busy, "", *ingest_table(given.runs), "", *pages_table(given.events, given.runs)]
     tables.rewrite("python docs/benchmarks/monitor_benchmark.py", lines, MONITOR_PAGE)
 
 

@@ -1,7 +1,7 @@
 """Measure what a job costs: `make bench`. The script runs `stemphony bench` for two grids, for threads and for jobs.
 
 The settings take turns several times, so that other programs on the machine slow all of them. The table shows medians.
-The script rewrites its part of docs/performance.md.
+The script rewrites its parts of docs/performance.md and docs/performance-more.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ ROUNDS = 3
 PROBES = {512: 64, 1024: 64}
 TYPICAL = 256
 """Number of positions of a typical job: 16 × 16 in a unit cell."""
+STAGES = ("potential", "transmission", "incident", "propagation", "detection", "io")
 CORES = len(os.sched_getaffinity(0))
 
 Record = dict[str, Any]
@@ -106,13 +107,23 @@ def rows(grid: int, seen: dict[str, list[Record]]) -> Iterator[list[str]]:
             ]
 
 
-def typical(record: Record) -> Iterator[str]:
+def whole_job(record: Record) -> str:
+    """A sentence with the time of a typical job."""
+    total = sum(record[f"{stage}_cpu_s"] for stage in STAGES)
+    return (
+        f"A job of {TYPICAL} positions at 512², 50 slices, takes {total:.2f} CPU s on one thread. Propagation takes "
+        f"{record['propagation_cpu_s'] / total:.1%} of this time."
+    )
+
+
+def stages(record: Record) -> Iterator[str]:
     """Lines with the shares of the stages in a typical job, and with the costs that occur once per process."""
-    stages = ["potential", "transmission", "incident", "propagation", "detection", "io"]
-    total = sum(record[f"{stage}_cpu_s"] for stage in stages)
+    total = sum(record[f"{stage}_cpu_s"] for stage in STAGES)
+    yield f"A job of {TYPICAL} positions at 512², 50 slices, one thread:"
+    yield ""
     yield from page.table(
         ["stage", "CPU s", "share"],
-        [[stage, f"{record[f'{stage}_cpu_s']:.3f}", f"{record[f'{stage}_cpu_s'] / total:.1%}"] for stage in stages]
+        [[stage, f"{record[f'{stage}_cpu_s']:.3f}", f"{record[f'{stage}_cpu_s'] / total:.1%}"] for stage in STAGES]
         + [["sum", f"{total:.2f}", ""]],
     )
     yield ""
@@ -123,10 +134,12 @@ def typical(record: Record) -> Iterator[str]:
 
 
 def main() -> None:
-    """Measure everything and rewrite the page."""
+    """Measure everything and rewrite both pages."""
+    busy = page.busy_mark()
     seen = {grid: measured(grid) for grid in PROBES}
     job = finished(started("--grid", 512, "--probes", TYPICAL))
-    lines = [page.circumstances(job["cpu_model"], job["fftw"]), ""]
+    made = page.circumstances(job["cpu_model"], job["fftw"])
+    lines = [made + busy, ""]
     lines += page.table(
         ["grid", "cost in FFTs", "FFT / CPU ms", "probe·slices / CPU s", "probe·slices / s", "speed-up", "peak MB"],
         [row for grid, records in seen.items() for row in rows(grid, records)],
@@ -136,8 +149,8 @@ def main() -> None:
         f"{CORES} processes side by side compute {what_the_cores_give():.2f} times as many transforms as one process, "
         "on a grid of 64², which stays in the cache. The cores of this machine allow no larger speed-up.",
     ]
-    lines += ["", f"A job of {TYPICAL} positions at 512², 50 slices, one thread:", "", *typical(job)]
-    page.rewrite("make bench", lines)
+    page.rewrite("make bench", [*lines, "", whole_job(job)])
+    page.rewrite("make bench", [made, "", *stages(job)], page.MORE)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 LOAD_BEFORE = os.getloadavg()[0]
 PAGE = Path(__file__).resolve().parents[1] / "performance.md"
+MORE = PAGE.with_name("performance-more.md")
 METHOD = PAGE.parent / "explanation" / "performance.md"
+BUSY = "**The machine was busy; columns with elapsed time are not valid.**"
 LONGEST = 120
 """Longest line of prose on a page [characters]. Rows of tables and pictures stay on one line, because they must."""
 
@@ -62,3 +65,21 @@ def circumstances(cpu_model: str, fftw: str) -> str:
         f"Made {datetime.date.today()} on {cpu_model}, {cores} cores{gib}, load average {LOAD_BEFORE:.1f} before; "
         f"{fftw}."
     )
+
+
+def busy_mark() -> str:
+    """Text for the end of the line of `circumstances`, for tables that have columns with elapsed time.
+
+    The text is empty if the machine was idle before. If other programs used more than half of the cores, the text says
+    that these columns are not valid. A script calls this function before it measures, because then it also warns.
+    """
+    half = len(os.sched_getaffinity(0)) / 2
+    if half >= LOAD_BEFORE:
+        return ""
+    print(
+        f"warning: the load average is {LOAD_BEFORE:.1f}, more than half of the cores. Elapsed times may be too long, "
+        "and the table will say so. CPU times and ratios of CPU times stay valid.",
+        file=sys.stderr,
+        flush=True,
+    )
+    return f" {BUSY}"

@@ -1,6 +1,6 @@
 """Measure how fast diffraction patterns are read with chunks of different shapes, and how much memory they take.
 
-    python docs/benchmarks/patterns.py                    # chunks: the first table of docs/performance.md
+    python docs/benchmarks/patterns.py                    # chunks: the first table of docs/performance-more.md
     python docs/benchmarks/patterns.py memory             # memory: the second table; it needs 15 GB of disk
     python docs/benchmarks/patterns.py memory SIDE PIXELS
 
@@ -100,6 +100,7 @@ def reading(folder: Path, name: str, patterns: np.ndarray) -> list[str]:
 
 def chunks() -> None:
     """Measure reading and rewrite the page."""
+    busy = page.busy_mark()
     # Random digits compress as badly as the digits of computed patterns.
     rng = np.random.default_rng(1)
     k = np.arange(PIXELS) - PIXELS // 2
@@ -111,8 +112,8 @@ def chunks() -> None:
         "positions and pixels of a chunk", "one pattern, ms", f"{SIDE} patterns of a row, ms", "image of one pixel, ms",
         "image of 8 × 8 pixels, ms", "writing, s", "size",
     ]  # fmt: skip
-    lines = [page.circumstances(cpu_model(), library_version()), "", *page.table(head, rows)]
-    page.rewrite("python docs/benchmarks/patterns.py", lines)
+    lines = [page.circumstances(cpu_model(), library_version()) + busy, "", *page.table(head, rows)]
+    page.rewrite("python docs/benchmarks/patterns.py", lines, page.MORE)
 
 
 def campaign(folder: Path, side: int, pixels: int) -> FakeCampaign:
@@ -167,7 +168,7 @@ def main(arguments: list[str]) -> None:
         chunks()
     elif arguments == ["memory"]:
         lines = memory(SIZES)
-        page.rewrite(MEMORY, [page.circumstances(cpu_model(), library_version()), "", *lines])
+        page.rewrite(MEMORY, [page.circumstances(cpu_model(), library_version()), "", *lines], page.MORE)
     elif arguments[0] == "memory":
         side, pixels = map(int, arguments[1:])
         print("\n".join(memory([(side, pixels)])))

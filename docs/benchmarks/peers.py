@@ -8,7 +8,8 @@ The time of both programs includes transmission functions with their band limit,
 detection. It does not include the potential, planning, start and imports. abTEM makes its transmission functions again
 for every batch. Stemphony makes them once, and their whole time is added to the time of Stemphony.
 
-The script rewrites its part of docs/performance.md, and the figures of the README that come from this page.
+The script rewrites its parts of docs/performance.md and docs/performance-more.md, and the figures of the README that
+come from the first page.
 """
 
 from __future__ import annotations
@@ -244,11 +245,11 @@ def defocus_series(abtem: Abtem, setting: Setting, folder: Path) -> Iterator[str
     apart = np.nanmax(np.abs(whole_series.images - series.images)) / np.nanmax(series.images)
     name = f"Stemphony, probe_basis, {record['basis_rank']} waves"
     rows.append([name, f"{basis_s:.1f}", f"**{theirs / basis_s:.1f}**", f"{apart:.0e}"])
-    yield from page.table(["program", "CPU s", "times less than abTEM", "differs from multislice by"], rows)
+    yield from page.table(["program", "CPU s", "ratio", "differs from multislice by"], rows)
 
 
 def main() -> None:
-    """Run all comparisons and rewrite the page."""
+    """Run all comparisons and rewrite the pages."""
     abtem = Abtem()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -256,28 +257,25 @@ def main() -> None:
         series = list(defocus_series(abtem, results[512][0], folder))
     abtem.close()
     head = page.circumstances(bench.cpu_model(), bench.library_version())
-    lines = [f"{head} abTEM {abtem.about['version']}.", ""]
-    lines += page.table(
+    made = [f"{head} abTEM {abtem.about['version']}.", ""]
+    main_table = page.table(
         ["grid", "abTEM's best setting", "abTEM", "Stemphony", "ratio", "signals differ by"],
         [row for _, _, row in results.values()],
     )
-    lines += [
-        "",
-        "The columns show probe·slices per CPU second, and in brackets the cost of one probe·slice in whole transforms "
-        "of the grid.",
-        "",
-    ]
-    lines += page.table(
-        ["grid", "planning", "batch", "abTEM", "ratio without our transmission functions"],
+    explained = (
+        "A probe·slice is one wave through one slice. The columns *abTEM* and *Stemphony* give the probe·slices for "
+        "each CPU second and, in parentheses, the cost of one probe·slice in FFTs."
+    )
+    page.rewrite(readme.COMMAND, [*made, *main_table, "", explained, "", *series])
+    settings = page.table(
+        ["grid", "planning", "batch", "probe·slices / CPU s", "ratio"],
         [row for _, tried, _ in results.values() for row in tried],
     )
-    lines += [
-        "",
-        *series,
-        "",
-        f"abTEM takes {abtem.about['startup_cpu_s']:.1f} CPU s to start and import; not counted.",
-    ]
-    page.rewrite("make bench-peers", lines)
+    start = (
+        f"To start and import, abTEM needs {abtem.about['startup_cpu_s']:.1f} CPU s. All comparisons leave this time "
+        "out."
+    )
+    page.rewrite(readme.COMMAND, [*made, *settings, "", start], page.MORE)
     readme.main()
 
 

@@ -1,7 +1,8 @@
 """Measure what status reporting costs a simulation: `make bench-reporting` (about 6 minutes on 2 idle cores).
 
-The script prints the medians of three runs for docs/status-api.md: the time of `emit`, the CPU time of the sender per
-event, and the time of whole simulations. The receiver of a simulation accepts everything, never answers, or is missing.
+The script rewrites its part of docs/status-api.md with the medians of three runs: the time of `emit`, the CPU time of
+the sender per event, and the time of whole simulations. The receiver of a simulation accepts everything, never answers,
+or is missing.
 """
 
 from __future__ import annotations
@@ -11,27 +12,32 @@ import csv
 import json
 import multiprocessing
 import os
+import platform
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import page
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
+from stemphony.compute.wisdom import cpu_model  # noqa: E402
 from stemphony.status.reporter import JobReporter, Reporter  # noqa: E402
 from stemphony.status.sender import Sender  # noqa: E402
 from stemphony.status.settings import ReportingSettings  # noqa: E402
 
+REPORTING_PAGE = page.PAGE.with_name("status-api.md")
+KINDS = ("up", "refusing", "hanging")
 RUNS = 3
 EVENTS, PER_SECOND = 500, 100
 COMMON = {
@@ -170,28 +176,61 @@ def simulation_s(kind: str, folder: Path) -> tuple[float, float]:
     return wall, statistics.median(jobs)
 
 
-def main() -> None:
-    """Measure and print."""
-    for kind in ("up", "refusing", "hanging"):
-        for computing in (False, True):
-            runs = [sorted(progress_us(kind, computing)) for _ in range(RUNS)]
-            median = statistics.median(statistics.median(times) for times in runs)
-            tail = statistics.median(times[int(0.95 * len(times))] for times in runs)
-            between = "FFTs between" if computing else "back to back"
-            print(f"emit, receiver {kind:<9} {between}: median {median:6.1f} µs, 95 % below {tail:6.1f} µs")
-    synced = statistics.median(statistics.median(synced_us()) for _ in range(RUNS))
-    print(f"emit of an event that is synced to the disk: median {synced / 1000:.1f} ms")
-    print(f"sender: {statistics.median(sender_cpu_ms() for _ in range(RUNS)):.2f} ms of CPU per event")
-    walls: dict[str, list[tuple[float, float]]] = {"off": [], "up": [], "hanging": []}
+def emit_row(name: str, computing: bool) -> list[str]:
+    """A line of the table: the median time of a progress report for each kind of receiver."""
+    medians = [
+        statistics.median(statistics.median(progress_us(kind, computing)) for _ in range(RUNS)) for kind in KINDS
+    ]
+    return [name, *(f"{median:.0f} µs" for median in medians)]
+
+
+def simulations() -> dict[str, list[tuple[float, float]]]:
+    """Seconds of each simulation and of its median job, without reports and for two kinds of receivers, in turns."""
+    found: dict[str, list[tuple[float, float]]] = {"off": [], "up": [], "hanging": []}
     with tempfile.TemporaryDirectory() as folder:
         simulation_s("off", Path(tempfile.mkdtemp(dir=folder)))  # makes FFT plans and fills the disk's cache
         for _ in range(RUNS):
-            for kind, found in walls.items():
-                found.append(simulation_s(kind, Path(tempfile.mkdtemp(dir=folder))))
-    for kind, found in walls.items():
-        whole, job = (statistics.median(values) for values in zip(*found, strict=True))
-        each = ", ".join(f"{wall:.1f}" for wall, _ in found)
-        print(f"simulation, receiver {kind:<8} {whole:5.1f} s ({each}), its median job {job:.2f} s")
+            for kind, runs in found.items():
+                runs.append(simulation_s(kind, Path(tempfile.mkdtemp(dir=folder))))
+    return found
+
+
+def simulation_row(found: dict[str, list[tuple[float, float]]]) -> list[str]:
+    """A line of the table: the time of a whole simulation for each kind of receiver."""
+    walls = {kind: [wall for wall, _ in runs] for kind, runs in found.items()}
+    job = statistics.median(job for _, job in found["off"])
+    name = f"a simulation of {SIMULATION['frozen_phonon']['configurations']} jobs of {job:.1f} s; without reports"
+    return [
+        f"{name} {with_range(walls['off'])} s",
+        f"{with_range(walls['up'])} s",
+        "",
+        f"{with_range(walls['hanging'])} s",
+    ]
+
+
+def with_range(values: Sequence[float]) -> str:
+    """The median, and in parentheses the smallest and the largest value."""
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def main() -> None:
+    """Measure and rewrite the page."""
+    busy = page.busy_mark()
+    rows = [
+        emit_row("a progress report, many in a row", computing=False),
+        emit_row("the same after 10 ms of FFTs, which empty the caches", computing=True),
+    ]
+    synced = statistics.median(statistics.median(synced_us()) for _ in range(RUNS)) / 1000
+    sender = statistics.median(sender_cpu_ms() for _ in range(RUNS))
+    rows.append(simulation_row(simulations()))
+    lines = [
+        page.circumstances(cpu_model(), f"Python {platform.python_version()}") + busy,
+        "",
+        *page.table(["", *(f"receiver {kind}" for kind in KINDS)], rows),
+        "",
+        f"The sender takes {sender:.1f} ms of CPU time for each event. A write to the disk takes {synced:.1f} ms.",
+    ]
+    page.rewrite("make bench-reporting", lines, REPORTING_PAGE)
 
 
 if __name__ == "__main__":

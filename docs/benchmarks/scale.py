@@ -197,8 +197,8 @@ class Bench:
         # Medians are used, because other programs use the machine too.
         first, last = statistics.median(steps[:part]), statistics.median(steps[-part:])
         return (
-            f"{len(steps) / (dates[-1] - dates[0]):.1f} jobs per second in the run. Half of the first {part} ended "
-            f"within {first:.0f} ms of the one before, half of the last {part} within {last:.0f} ms."
+            f"The run ended {len(steps) / (dates[-1] - dates[0]):.1f} jobs per second. The median time between the "
+            f"ends of two jobs was {first:.0f} ms for the first {part} jobs, and {last:.0f} ms for the last {part}."
         )
 
 
@@ -340,7 +340,7 @@ def rows(bench: Bench, stages: Sequence[str]) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    """Measure. With all stages, also rewrite the page."""
+    """Measure. With all stages, also rewrite the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stages", nargs="*", default=STAGES, metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--folder", type=Path, help="kept; default: a temporary one")
@@ -351,6 +351,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(parsed.folder or Path(temporary), parsed.defoci)
         bench.folder.mkdir(parents=True, exist_ok=True)
+        # If the stages run one by one, one busy stage is enough to mark the table.
+        busy = bench.folder / "busy"
+        busy.write_text((busy.read_text() if busy.exists() else "") or page.busy_mark())
         bench.prepare()
         kept = bench.folder / "rows.json"
         found = json.loads(kept.read_text()) if kept.exists() else []
@@ -359,13 +362,11 @@ def main() -> None:
             found.append(row)
             kept.write_text(json.dumps(found))
         if parsed.stages[-1] == STAGES[-1]:
-            folders = "; ".join(f"`{kind}` {number}" for kind, number in bench.largest_folders()[:8])
-            circumstances = page.circumstances(
-                _cpu_model(), f"job files of {bench.template.stat().st_size / 1e3:.0f} kB"
-            )
-            entries = f"Entries of the largest folders: {folders}."
-            lines = [circumstances, "", *page.table(HEAD, found), "", bench.pace(), "", entries]
+            made = page.circumstances(_cpu_model(), f"job files of {bench.template.stat().st_size / 1e3:.0f} kB")
+            lines = [made + busy.read_text(), "", *page.table(HEAD, found), "", bench.pace()]
             page.rewrite("make bench-scale", lines)
+            folders = [[f"`{kind}`", str(number)] for kind, number in bench.largest_folders()[:8]]
+            page.rewrite("make bench-scale", [made, "", *page.table(["folder", "entries"], folders)], page.MORE)
 
 
 def _cpu_model() -> str:

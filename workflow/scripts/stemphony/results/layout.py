@@ -38,7 +38,7 @@ LOSS_SPECTRUM = "energy_loss_spectrum"
 
 CHUNK_POSITIONS, UNDIVIDED_PIXELS = 4, 32
 """Number of positions along each axis of a chunk of patterns, and largest number of pixels along an axis of a pattern
-that is not divided. docs/performance.md has the measurements."""
+that is not divided. docs/performance-more.md has the measurements."""
 
 STANDARD_ERROR = "_standard_error"
 """End of the names of variables that hold standard errors."""
@@ -352,7 +352,7 @@ def add_cbed(
 
 
 def pattern_chunk(experiment: Experiment, pattern: tuple[int, int]) -> tuple[int, ...]:
-    """Shape of a chunk of the patterns of a result. docs/performance.md has the measurements behind it."""
+    """Shape of a chunk of the patterns of a result. docs/performance-more.md has the measurements."""
     x, y = (min(CHUNK_POSITIONS, len(axis)) for axis in (experiment.scan_x, experiment.scan_y))
     kx, ky = (size if size <= UNDIVIDED_PIXELS else (size + 1) // 2 for size in pattern)
     return chunk_shape((1, x, y, 1, 1, 1, kx, ky), experiment.real_dtype.itemsize)
