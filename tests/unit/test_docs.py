@@ -101,6 +101,22 @@ def test_the_readme_stays_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
+def test_the_page_on_architecture_names_every_room():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "workflow" / "scripts" / "stemphony"
+    rooms = {f"{entry.name}/" if entry.is_dir() else entry.name for entry in package.iterdir()}
+    rooms = {room for room in rooms if room.endswith(("/", ".py")) and room != "__pycache__/"}
+    rules = {file.stem for file in (ROOT / "workflow" / "rules").glob("*.smk")} - {"common"}
+    others = {"Makefile", "slurm", "setup.py", "pyproject.toml", "profiles/", "envs/", "config/", "tests/", "docs/"}
+    words = set(re.findall(r"[\w./]+", page))
+    assert sorted(name for name in rooms | rules | others if name not in words) == []
+
+
+@pytest.mark.parametrize(("name", "lines"), [("performance.md", 110), ("architecture.md", 60)])
+def test_pages_for_a_first_look_stay_short(name, lines):
+    assert len((ROOT / "docs" / name).read_text(encoding="utf-8").splitlines()) <= lines
+
+
 def test_the_page_on_occupancy_shows_its_example_word_for_word():
     page = (ROOT / "docs/how-to/thermal-motion-and-occupancy.md").read_text(encoding="utf-8")
     assert f"\n{(ROOT / 'config/examples/algan.yaml').read_text(encoding='utf-8')}```\n" in page
