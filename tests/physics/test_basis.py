@@ -102,6 +102,7 @@ def test_probes_that_hardly_differ_keep_a_fine_tolerance(monkeypatch, tolerance,
         assert basis.shape[1] <= 1.2 * np.argmax(left <= tolerance / 2) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-5])
 def test_the_search_gives_up_a_basis_of_too_many_waves(monkeypatch, tolerance):
     positions = [(x, y) for x in np.linspace(0, 8, 12) for y in np.linspace(0, 8, 12)]
@@ -172,6 +173,7 @@ def random_waves(number, seed=0):
     return waves * band_limit(GRID) / np.sqrt(waves.size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", ["hard", "area"])
 @pytest.mark.parametrize("center_of_mass", [True, False])
 @pytest.mark.parametrize("bins", [BINS, None, np.array([0.01, 0.02, 0.05])])

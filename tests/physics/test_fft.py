@@ -78,6 +78,7 @@ def in_fresh_process(wisdom):
     return pickle.loads(answer.stdout)
 
 
+@pytest.mark.slow
 def test_plans_from_the_same_wisdom_give_the_same_bits():
     missing, _, known, now_known, planned, wisdom = in_fresh_process(None)
     assert (missing, known, now_known) == (True, False, True)

@@ -94,6 +94,7 @@ def moliere_amplitude(symbol, k):
     return 2 * np.pi * (part(lambda v: np.cos(v) - 1, 6.0) + 1j * part(np.sin, 6.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symbol", ["Si", "Sr"])
 def test_an_atom_scatters_as_its_radial_integral_says(symbol):
     """One atom between the points of a grid of 0.0625 Å: intensity at 50 to 115 mrad.

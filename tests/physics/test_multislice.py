@@ -173,6 +173,7 @@ def test_multislice_converges_to_the_coupled_beam_equations(make_plan):
     np.testing.assert_allclose(np.divide(errors[1:], errors[:-1]), 0.5, atol=0.005)
 
 
+@pytest.mark.slow
 def test_thinner_slices_converge_for_atoms_anywhere(make_plan):
     grid = Grid((96, 96), (12.0, 12.0))
     plan, limit = make_plan(grid.gpts), band_limit(grid)

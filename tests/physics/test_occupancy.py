@@ -22,6 +22,7 @@ def scatter(occupancy, number):
     return np.sqrt(p * (1 - p) / number)
 
 
+@pytest.mark.slow
 def test_mean_of_many_configurations_is_the_occupancy():
     p = np.array([0.0, 0.1, 0.5, 0.85, 1.0])
     found = draws(p).mean(axis=0)
@@ -45,11 +46,13 @@ def test_sites_that_exclude_each_other_are_never_both_present():
     assert vacant.mean() == pytest.approx(0.2, abs=4.5 * scatter(0.2, DRAWS))
 
 
+@pytest.mark.slow
 def test_a_site_shared_by_two_elements_that_fill_it_is_never_vacant():
     found = draws([0.35, 0.65], [0, 0])
     np.testing.assert_array_equal(found.sum(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_sites_of_one_alternative_come_and_go_together():
     found = draws([0.4, 0.4, 0.6, 0.6], [0, 0, 0, 0], [1, 1, 2, 2])
     np.testing.assert_array_equal(found[:, 0], found[:, 1])
@@ -57,6 +60,7 @@ def test_sites_of_one_alternative_come_and_go_together():
     np.testing.assert_array_equal(found[:, 0], ~found[:, 2])
 
 
+@pytest.mark.slow
 def test_unequal_occupancies_within_one_alternative_keep_their_means():
     found = draws([0.5, 0.25, 0.5], [0, 0, 0], [1, 1, 2])
     p = np.array([0.5, 0.25, 0.5])
@@ -64,6 +68,7 @@ def test_unequal_occupancies_within_one_alternative_keep_their_means():
     assert not (found[:, 1] & ~found[:, 0]).any()
 
 
+@pytest.mark.slow
 def test_clusters_are_independent_of_each_other():
     found = draws(np.full(40, 0.5), np.repeat(np.arange(20), 2))[:, ::2].astype(float)
     correlation = np.corrcoef(found.T) - np.eye(20)

@@ -226,6 +226,7 @@ def test_tail_grows_with_defocus_and_shrinks_with_the_cell():
     assert larger < 0.2 * shares[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defocus", [5e3, 2e4, 4e5])
 def test_far_out_of_focus_the_probe_is_the_shadow_of_the_aperture(defocus):
     # A disc of radius αΔf, evenly lit: what a square inside it holds is known. The bright spot on the axis

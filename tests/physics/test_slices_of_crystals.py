@@ -32,6 +32,7 @@ def test_signals_agree_with_a_calculation_by_hand(name):
     assert ours == pytest.approx(hand, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("SrTiO3")])
 def test_a_rounded_file_gives_the_signals_of_the_exact_one(name):
     ours, experiment = comparison.of_stemphony(CASES[name])
@@ -100,6 +101,7 @@ def signals(specimen: Specimen, **blocks: Any) -> np.ndarray:
     return np.mean(measured, axis=0)
 
 
+@pytest.mark.slow
 def test_with_phonons_too_a_rounded_file_gives_the_signals_of_the_exact_one(tmp_path):
     found = []
     for name in ("SrTiO3, exact", "SrTiO3, four decimals"):

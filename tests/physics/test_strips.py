@@ -140,6 +140,7 @@ def test_rows_lie_an_odd_number_of_cache_lines_apart(shape):
         assert not array.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpts", [(512, 512), (96, 90), (64, 72), (80, 60), (800, 800), (9, 12)])
 @pytest.mark.parametrize("bandlimit", [2 / 3, 0.6666666, 0.5, 1.0])
 @pytest.mark.parametrize("extent", [(10.0, 10.0), (10.0, 31.0), (23.0, 11.0)])

@@ -177,6 +177,7 @@ def all_of(signals: JobSignals) -> NDArray[np.float64]:
     return np.concatenate(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_tilted_specimen_is_a_sheared_crystal(axis):
     symbols, positions, cell = srtio3((4, 4, 8))

@@ -103,6 +103,7 @@ def arguments(fake: FakeCampaign) -> list[str]:
     return [params, str(fake.result.specimen), str(fake.result.merged)]
 
 
+@pytest.mark.slow
 def test_the_script_runs_as_a_process(fake):
     done = subprocess.run(
         [sys.executable, script.__file__, *arguments(fake)],

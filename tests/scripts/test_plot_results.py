@@ -74,6 +74,7 @@ def test_patterns_alone_are_drawn_too(tmp_path):
     assert fake.result.figure("cbed_mean").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 def test_the_script_runs_as_a_process_without_a_screen(tmp_path):
     fake = result_of(tmp_path)
     environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}

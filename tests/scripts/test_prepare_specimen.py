@@ -142,6 +142,7 @@ def test_a_missing_environment_variable_is_named(tmp_path, monkeypatch):
         prepare_specimen.main([parameters(SRTIO3), str(tmp_path / "specimen.nc")])
 
 
+@pytest.mark.slow
 def test_script_runs_without_an_installed_package(tmp_path):
     done = subprocess.run(
         [sys.executable, str(SCRIPT), parameters(SRTIO3), str(tmp_path / "specimen.nc")],

@@ -163,6 +163,7 @@ def test_each_job_of_two_simultaneous_runs_follows_the_plan_of_its_own_run(job, 
             assert root["AMBER"].displaced == (number == 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "independent"), [("probe_basis", False), ("probe_basis", True), ("multislice", False)]
 )
@@ -177,6 +178,7 @@ def test_a_plan_of_another_run_changes_no_numbers(job, algorithm: str, independe
         assert arrays(made.run("p40d000")) == alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["multislice", "probe_basis"])
 def test_a_job_run_twice_or_with_more_threads_gives_the_same_arrays(tmp_path, algorithm: str):
     """The job has every kind of signal, and ions. A rerun replaces a file by such a second one."""
@@ -361,6 +363,7 @@ def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_job_loads_nothing_that_it_does_not_need(job, tmp_path):
     made = job()
     done = launch("-c", MODULES, str(SCRIPT), str(tmp_path / "modules"), *made.arguments())
@@ -370,6 +373,7 @@ def test_a_job_loads_nothing_that_it_does_not_need(job, tmp_path):
     assert not loaded & {"ase", "matplotlib", "snakemake", "jsonschema", "yaml", "requests", "pandas", "xarray"}
 
 
+@pytest.mark.slow
 def test_the_process_reports_its_progress_and_exits_with_0(job):
     made = job()
     done = launch(str(SCRIPT), *made.arguments())

@@ -17,6 +17,7 @@ from support.campaign import REPOSITORY
 from support.experiments import SCRIPTS
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path):
     assert main(["init", str(tmp_path)]) == 0
     reader, writer = os.pipe()

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from stemphony import contract
+from support.syntax import tree_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "workflow/scripts/stemphony"
@@ -17,8 +18,9 @@ VARIABLES = {value for name, value in SHARED.items() if name.endswith("_VARIABLE
 
 def strings(file: Path) -> set[str]:
     """Whole string constants of a file, and the constant pieces of its f-strings."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {
+        node.value for node in ast.walk(tree_of(file)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
 
 
 def test_no_other_module_repeats_a_text_of_the_contract():

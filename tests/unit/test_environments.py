@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.environments import ENVS, NAMES, canonical, missing_from, of_conda, of_pin_file, of_pip
+from support.syntax import tree_of
 
 ROOT = Path(__file__).parents[2]
 # Distributions whose modules have another name, and modules that come with another distribution.
@@ -116,7 +117,7 @@ def test_rules_name_environments_that_exist():
 def third_party(files: list[Path]) -> set[str]:
     tops = set()
     for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.Import):
                 tops |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:

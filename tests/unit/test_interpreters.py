@@ -66,6 +66,7 @@ def test_the_package_is_found_where_it_is_not_installed():
     assert done.stdout.startswith("stemphony "), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", sorted(file.name for file in SCRIPTS.glob("*.py")))
 def test_the_script_of_a_rule_finds_the_package_where_it_is_not_installed(script, tmp_path):
     """The conda environment of a rule has no Stemphony, and Snakemake removes PYTHONPATH."""

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from support.syntax import tree_of
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
@@ -51,7 +52,7 @@ def imports(file: Path) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child, at_once and not is_function and not for_types, for_types)
 
-    yield from walk(ast.parse(file.read_text(encoding="utf-8")), True, False)
+    yield from walk(tree_of(file), True, False)
 
 
 FILES = [*sorted(SCRIPTS.glob("*.py")), *sorted(PACKAGE.rglob("*.py"))]
@@ -292,7 +293,7 @@ def test_modules_have_no_circle():
 
 def test_imports_of_own_modules_are_absolute():
     for file in FILES:
-        relative = [node for node in ast.walk(ast.parse(file.read_text())) if getattr(node, "level", 0)]
+        relative = [node for node in ast.walk(tree_of(file)) if getattr(node, "level", 0)]
         assert not relative, f"{file.relative_to(SCRIPTS)} imports with leading dots; write the whole name"
 
 

@@ -57,6 +57,7 @@ def test_only_small_ordinary_files_are_read(tmp_path, make):
         ordinary_files.read_text(tmp_path / "plan.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [pipe, device, sparse])
 @pytest.mark.parametrize("what", ["identity", "plan", "plan_of_run", "progress", "log"])
 def test_commands_pass_over_such_files(tmp_path, capsys, make, what):

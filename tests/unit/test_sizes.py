@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+from support.syntax import tree_of
+
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
 FUNCTION_LINES = 69
@@ -16,7 +18,7 @@ def longer_than(most, *kinds):
     """Functions or classes of the program that have more lines, as texts."""
     found = []
     for file in sorted(SCRIPTS.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, kinds) and (lines := node.end_lineno - node.lineno + 1) > most:
                 found.append(f"{file.relative_to(SCRIPTS)}:{node.lineno} {node.name} has {lines} lines, not {most}")
     return found

@@ -58,6 +58,7 @@ def test_json_output_is_one_object_with_the_documented_keys(capsys):
     assert {key: record[key] for key in settings} == settings
 
 
+@pytest.mark.slow
 def test_text_output_is_a_table_of_the_same_numbers(capsys):
     status, out, err = printed(capsys, "--probes", "2")
     assert status == 0, err
@@ -177,6 +178,7 @@ def test_waves_that_were_not_asked_for_are_not_measured():
     assert seen.record()["probes"] == 2
 
 
+@pytest.mark.slow
 def test_probe_basis_sees_what_multislice_sees_with_fewer_waves():
     settings = {"scan": "10x10", "defoci": 3}
     exact = measured(**settings, probes=None)
@@ -187,6 +189,7 @@ def test_probe_basis_sees_what_multislice_sees_with_fewer_waves():
     assert np.abs(superposed.images - exact.images).max() < 1e-4 * exact.images.max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scan", "chosen"), [("2x1", "multislice"), ("24x24", "probe_basis")])
 def test_auto_chooses_the_algorithm_with_less_work_and_names_it(scan: str, chosen: str):
     record = measured(scan=scan, slices=40, probes=2, algorithm="auto").record()

@@ -51,6 +51,7 @@ def test_a_measurement_is_kept_for_this_cpu(cache, quick):
     assert set(json.loads(cache.read_text())) == {"another", cpu_model()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"a": 1}', '"text"'])
 def test_a_damaged_cache_is_ignored_and_then_replaced(cache, quick, content):
     cache.write_text(content)

@@ -64,6 +64,7 @@ def test_the_memory_of_a_job_does_not_grow_with_its_patterns():
     assert added[0] < 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fwhm", "errors", "copies"), [(0.0, False, 1), (0.0, True, 3), (0.8, False, COPIES_OF_A_BLUR / BLURRED_BLOCKS)]
 )

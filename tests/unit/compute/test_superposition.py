@@ -97,6 +97,7 @@ def assert_kept(got: JobSignals, exact: JobSignals, of: Experiment, tolerance: f
         assert deviation(got.cbed, exact.cbed) < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_probe_basis_equals_multislice_within_the_tolerance(name):
     of = made(1e-4, **CASES[name])
@@ -212,6 +213,7 @@ def test_threads_change_nothing(threads):
         assert np.array_equal(getattr(one, name), getattr(several, name)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waves", [0.5, 6.0, 40.0])
 def test_a_scan_that_does_not_fit_is_cut_into_tiles(waves):
     of = made()
@@ -311,6 +313,7 @@ def shared(of: Experiment, defoci: list[float], threads: int = 1) -> Superpositi
         return Superposition.of(propagation, defoci, 1e9, lambda done, total: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["usual", "double precision", "soft edges", "every slice", "no detectors"])
 def test_one_propagation_serves_all_defoci(name):
     of = made(**CASES[name])

@@ -101,6 +101,7 @@ def test_no_atom_is_lost_at_the_edge_of_an_axis_that_is_not_cut():
     assert (inside.positions[:, :2] < of.grid.extent).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["multislice", "probe_basis"])
 def test_a_window_of_the_whole_cell_is_the_whole_cell(algorithm):
     """Also for segments, sensitivities and ions, and with a basis within its tolerance."""

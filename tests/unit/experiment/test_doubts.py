@@ -48,6 +48,7 @@ def test_a_sensible_config_earns_no_note():
     assert notes() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config", [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").glob("*.yaml"))], ids=lambda f: f.stem
 )

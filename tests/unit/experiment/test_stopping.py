@@ -58,6 +58,7 @@ def stored(detector: int, most: int) -> tuple[Draw, np.ndarray]:
     return lambda random, n: run[random.integers(len(run), size=(n, most))], run.mean(axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fewest", [4, 8])
 @pytest.mark.parametrize(("needed", "positions"), [(6, 1), (20, 1), (30, 1), (12, 4), (30, 16)])
 def test_the_interval_holds_the_mean_of_gaussian_signals_in_95_percent(fewest: int, needed: int, positions: int):
@@ -66,6 +67,7 @@ def test_the_interval_holds_the_mean_of_gaussian_signals_in_95_percent(fewest: i
     assert 0.93 <= coverage(goal, draw, truth) <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fewest", [4, 8])
 @pytest.mark.parametrize("detector", [0, 1])
 def test_the_interval_holds_the_mean_of_a_stored_run_in_95_percent(fewest: int, detector: int):

@@ -105,6 +105,7 @@ def test_zarr_has_every_image_and_pattern_with_axes_in_nm_and_mrad(fake, tmp_pat
     assert images["seg_1"].attrs["begin_deg"] == 90.0
 
 
+@pytest.mark.slow
 def test_zarr_says_energy_aperture_and_defoci(fake, tmp_path):
     (path,) = exported(fake, tmp_path, "zarr", only="images")
     with warnings.catch_warnings():
@@ -195,6 +196,7 @@ def test_hspy_has_one_signal_for_each_image_and_depth(fake, tmp_path):
 # --- EMD -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_emd_has_the_axes_of_py4dstem_and_says_what_its_calibration_cannot(fake, tmp_path):
     said: list[str] = []
     export(OpenedResult(fake.result.merged), ExportRequest("emd"), tmp_path, "tiny", said.append)
@@ -296,6 +298,7 @@ def _centers(patterns: np.ndarray, kx: np.ndarray, ky: np.ndarray) -> list[np.nd
     return [np.einsum("xyab,a->xy", patterns, kx) / total, np.einsum("xyab,b->xy", patterns, ky) / total]
 
 
+@pytest.mark.slow
 def test_a_probe_beside_an_atom_is_bent_to_it_in_every_format(atom, tmp_path):
     (path,) = exported(atom, tmp_path, "zarr")
     cbed, images = opened(path, "cbed"), opened(path, "images")
@@ -441,6 +444,7 @@ def test_nothing_is_counted_where_a_preview_has_no_value():
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @ONE
 def test_the_command_writes_here_and_says_what_it_wrote(fake, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -479,6 +483,7 @@ def test_mistakes_are_named(fake, tmp_path, monkeypatch, capsys, arguments, mess
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_results_without_patterns_or_images_say_so(tmp_path):
     images = merged(tmp_path / "images", {}, {"enabled": False})
     with pytest.raises(ResultError, match="has no diffraction patterns"):
@@ -533,6 +538,7 @@ def test_a_preview_is_marked_in_what_is_exported(tmp_path):
     assert "# preview: PREVIEW of an unfinished run" in (tmp_path / "tiny.csv").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @ONE
 def test_only_an_earlier_export_is_replaced(fake, tmp_path):
     (tmp_path / "tiny.zarr").mkdir()

@@ -49,6 +49,7 @@ def test_a_zarr_store_has_complex_waves_with_axes(merged: tuple[OpenedResult, np
     assert np.iscomplexobj(found["probe_wave"].to_numpy())
 
 
+@pytest.mark.slow
 def test_hspy_files_have_complex_waves_with_axes(merged: tuple[OpenedResult, np.ndarray], tmp_path: Path):
     paths = written(merged[0], tmp_path, "hspy", only="waves")
     assert {path.name for path in paths} >= {"tiny_exit_wave.hspy", "tiny_probe_wave.hspy", "tiny_depth_section.hspy"}

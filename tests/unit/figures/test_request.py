@@ -70,6 +70,7 @@ def images_of(figure: Any) -> list[Any]:
     return [axes.images[0] for axes in figure.axes if axes.images]
 
 
+@pytest.mark.slow
 def test_an_image_has_x_to_the_right_y_up_and_percent_of_the_beam(fake, result):
     (image,) = images_of(drawn(result, detectors=["haadf"]).figure)
     expected = mean(fake, lambda s: s.rings[:, :, -1, 1])
@@ -100,6 +101,7 @@ def test_tiles_are_interpolated_through_the_positions(fake, result):
     assert panel["x_nm"][4] == pytest.approx(STEP_X, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_copies_without_a_period_are_refused_unless_the_user_knows_better(tmp_path):
     part = OpenedResult(merged(tmp_path, scan={"x": [0.0, 0.3]}).result.merged)
     with pytest.raises(ResultError, match=r"--tile: the scan window does not repeat along x.*--periodic"):
@@ -110,6 +112,7 @@ def test_copies_without_a_period_are_refused_unless_the_user_knows_better(tmp_pa
     assert panel["notes"] == ["spline along x, where the window does not repeat"]
 
 
+@pytest.mark.slow
 def test_a_source_at_plot_time_is_the_source_of_a_merge(tmp_path, result):
     blurred = merged(
         tmp_path,
@@ -166,6 +169,7 @@ def test_atoms_lie_where_they_are(fake, result):
     assert {text.get_text() for text in legend.get_texts()} == {"Sr", "Ti", "O"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("copies", "is_thin"), [(1, False), (6, True)])
 def test_small_rings_are_thin_so_that_the_image_is_seen_through_them(result, copies, is_thin):
     treatment = Treatment((copies, copies))
@@ -179,6 +183,7 @@ def test_small_rings_are_thin_so_that_the_image_is_seen_through_them(result, cop
         assert np.asarray(collection.get_linewidths()) == pytest.approx(factor * expected)
 
 
+@pytest.mark.slow
 def test_the_name_of_a_colour_bar_does_not_reach_into_the_next_row(tmp_path):
     wide = OpenedResult(merged(tmp_path, scan={"y": [0.0, 0.25]}).result.merged)
     figure = drawn(
@@ -277,6 +282,7 @@ def test_a_result_without_segments_has_no_dpc(tmp_path):
         drawn(plain, "dpc")
 
 
+@pytest.mark.slow
 def test_one_of_two_segmented_detectors_is_chosen(tmp_path):
     both = {"segmented": {"q": QUADRANTS, "r": {**QUADRANTS, "inner_mrad": 5.0}}}
     result = OpenedResult(merged(tmp_path, adf=both).result.merged)
@@ -311,6 +317,7 @@ def test_segments_are_one_ring_over_a_pattern(result):
     assert [text.get_text() for text in legend.get_texts()] == ["BF", "q"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_figure_of_a_preview_says_so(fake, tmp_path, kind):
     copy = tmp_path / "preview.nc"
@@ -436,6 +443,7 @@ def test_the_scale_bar_is_as_long_as_it_says(result):
     assert bar.get_children()[0].get_width() == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["images", "com"])
 @pytest.mark.parametrize("background", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)

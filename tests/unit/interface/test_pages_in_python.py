@@ -68,6 +68,7 @@ def test_the_examples_of_the_guide_run_as_typed(folder: Path):
     assert (folder / "haadf.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.slow
 def test_every_call_that_the_guide_lists_gives_what_it_says():
     rows = re.findall(r"^\| (`result\..*?`) \| (.*) \|$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
     result, shapes = st.open("results/srtio3"), 0

@@ -57,6 +57,7 @@ def mean(fake: FakeCampaign, of: Any) -> np.ndarray:
     return np.tensordot(WEIGHTS, stack(fake, of).mean(axis=1), axes=1)
 
 
+@pytest.mark.slow
 def test_an_image_has_y_and_x_in_nm_and_needs_no_squeeze(fake):
     image = st.open(fake.result.root).image("haadf", depth_nm=0.39)
     assert image.dims == ("y", "x")
@@ -217,6 +218,7 @@ def test_every_public_name_exists_and_has_a_docstring():
     assert [name for name, value in public.items() if not value.__doc__] == []
 
 
+@pytest.mark.slow
 def test_a_figure_is_the_one_of_the_command(fake, tmp_path):
     result = st.open(fake.result.root)
     file = tmp_path / "figure.pdf"
@@ -236,6 +238,7 @@ def test_a_figure_is_the_one_of_the_command(fake, tmp_path):
         result.plot("picture")
 
 
+@pytest.mark.slow
 def test_deflections_and_phases_are_images_with_their_unit(tmp_path):
     quadrants = {"inner_mrad": 0.0, "outer_mrad": 30.0, "segments": 4, "rotation_deg": 45.0}
     fake = merged(tmp_path, {"segmented": {"q": quadrants}, "integrated": True}, cbed={"enabled": False})

@@ -51,6 +51,7 @@ def classes() -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("owner", "name"), parts())
 def test_snakemake_still_has_the_name(classes: dict[str, Any], owner: str, name: str):
     found = classes[owner]

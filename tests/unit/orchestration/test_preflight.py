@@ -276,6 +276,7 @@ def test_a_tolerance_that_single_precision_keeps_earns_no_note(checked):
 
 
 # The points nearest to the axis of a cell of 7.81 Å lie 3.211 mrad from it, at 200 kV.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inner", "outer", "largest"), [(2.7, 3.0, "0"), (7.3, 9.0, "7.18"), (7.2, 9.0, "7.18"), (4.542, 5.0, "4.541")]
 )

@@ -28,6 +28,7 @@ def fake(tmp_path_factory) -> FakeCampaign:
     return made
 
 
+@pytest.mark.slow
 def test_signals_are_averaged_for_each_energy_loss(fake):
     jobs = [fake.signals(*pair) for pair in fake.pairs]
     with netCDF4.Dataset(fake.result.merged) as root:

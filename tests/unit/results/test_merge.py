@@ -84,6 +84,7 @@ def image(root: netCDF4.Dataset, name: str) -> np.ndarray:
 # --- averages -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over_configurations", [True, False])
 @pytest.mark.parametrize("over_defoci", [True, False])
 def test_averages_equal_those_of_a_loop_over_jobs(tmp_path, over_configurations, over_defoci):
@@ -110,6 +111,7 @@ def test_averages_equal_those_of_a_loop_over_jobs(tmp_path, over_configurations,
         assert root["params"]["defocus_weights"][:].tolist() == pytest.approx(WEIGHTS)
 
 
+@pytest.mark.slow
 def test_adf_and_cbed_have_averages_of_their_own(tmp_path):
     fake = campaign_of(
         tmp_path,
@@ -200,6 +202,7 @@ def test_small_batches_give_the_same_averages_as_large_ones(tmp_path, monkeypatc
             np.testing.assert_allclose(values, whole[name], rtol=1e-12, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_quick_processes")
 def test_a_bad_file_in_another_process_is_refused(fake, monkeypatch):
     monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
@@ -273,6 +276,7 @@ def test_center_of_mass_is_the_ratio_of_averaged_moments(fake):
     assert np.abs(naive - expected).max() > 0.01 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_defoci_have_the_order_of_the_config(tmp_path):
     fake = campaign_of(tmp_path, adf={"average_configurations": False, "average_defoci": False})
     for defocus, configuration in reversed(fake.pairs):
@@ -309,6 +313,7 @@ def test_an_elliptical_source_is_applied_along_its_axis_and_recorded(tmp_path):
         assert "source_shape" not in root["images"]["haadf"].ncattrs()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "warned"), [([0.0, 1.0], False), ([0.0, 0.5], True)])
 def test_a_source_on_a_part_of_the_cell_gives_a_warning(tmp_path, window, warned):
     fake = campaign_of(tmp_path, probe={"source_fwhm_nm": 0.1}, scan={"x": window})
@@ -380,6 +385,7 @@ def test_standard_error_is_that_of_the_blurred_image(tmp_path):
         assert got == pytest.approx(np.broadcast_to(expected, got.shape), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "blocks",
     [
@@ -465,6 +471,7 @@ def test_large_coordinates_are_kept_only_on_demand(tmp_path, monkeypatch):
         assert root["AMBER"]["coordinates"].shape[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_job_file_is_opened_only_once(tmp_path, monkeypatch, shared):
     fake = campaign_of(
@@ -551,6 +558,7 @@ def test_missing_job_files_are_listed(pair):
     refusal(pair, f"{first}: missing", f"{second}: missing", "2 of 2 job files")
 
 
+@pytest.mark.slow
 @pytest.mark.failure("output from another config")
 @pytest.mark.parametrize(
     "change",
@@ -611,6 +619,7 @@ def test_a_netcdf_file_that_is_not_a_job_file_is_refused(pair):
     refusal(pair, f"{file}: foreign", "not a job file")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attribute", ["cpu_seconds", "time_start", "host", "fft_plan_source"])
 def test_a_job_file_without_its_runtime_is_refused(pair, attribute):
     file = pair.result.job("p0d000", 1)
@@ -662,6 +671,7 @@ def test_every_flipped_byte_is_found_by_the_checksum(pair):
     refusal(pair, f"{file}: damaged", "do not match")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "", "\n", "\xff\xfe"])
 def test_a_file_without_a_checksum_is_refused_until_the_user_writes_one(pair, content):
     file = pair.result.job("p0d000", 1)
@@ -811,6 +821,7 @@ def test_each_configuration_is_averaged_over_its_finished_defoci(tmp_path):
         assert image(root, "bf")[0, 1] == pytest.approx(np.tensordot(WEIGHTS, values[:, 1], axes=1), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_patterns_that_are_not_averaged_do_not_change_images(tmp_path):
     fake = campaign_of(
         tmp_path, frozen_phonon={"configurations": CONFIGURATIONS, "independent_defoci": False},

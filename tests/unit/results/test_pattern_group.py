@@ -43,6 +43,7 @@ def mean(fake: FakeCampaign) -> np.ndarray:
     return np.asarray(np.mean([fake.signals(*pair).cbed for pair in fake.pairs], axis=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [{"points": [2, 2]}, {"x": [0.25, 0.75], "points": [4, 1]}, LISTED, None], ids=str)
 def test_the_result_holds_them_at_their_own_places(tmp_path, scan):
     fake = merged(tmp_path, {"scan": scan, "depths": DEPTHS})

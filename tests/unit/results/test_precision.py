@@ -61,6 +61,7 @@ def plan_of(campaign: Campaign) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_distribution(tmp_path: Path):
     found = {one.detector: one for one in precisions(finished(tmp_path, 16).result.merged)}
     for name, one in found.items():

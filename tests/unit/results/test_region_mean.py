@@ -36,6 +36,7 @@ def test_positions_without_copies_count_one_by_one():
     assert error_of_mean(np.array([3.0, 3.0]), np.array([7, 7])) == pytest.approx(3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_reduced", [True, False])
 def test_a_region_of_a_result(is_reduced, tmp_path):
     group = PlaneGroup.of({((-1, 0), (0, 1)): [(0, 0)]}, (64, 64))

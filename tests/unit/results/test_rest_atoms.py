@@ -15,6 +15,7 @@ def merged(folder, **blocks) -> FakeCampaign:
     return fake
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scan", "expected"),
     [

@@ -109,6 +109,7 @@ def test_a_window_over_the_edge_of_the_cell_is_a_part_of_the_whole_scan():
     assert across == pytest.approx(expected, rel=1e-9, abs=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["multislice", "probe_basis"])
 @pytest.mark.parametrize("window", [None, 7.0])
 def test_lines_and_lists_are_positions_of_an_image_scan(algorithm, window):

@@ -35,6 +35,7 @@ def values(group: netCDF4.Group, name: str) -> np.ndarray:
     return found[..., 0] + 1j * found[..., 1] if group[name].dimensions[-1] == "part" else found
 
 
+@pytest.mark.slow
 def test_the_mean_wave_and_its_mean_intensity_are_those_of_the_configurations(tmp_path):
     fake, file = merged(tmp_path)
     waves = 10 * stack(fake, "exit_wave")  # nm⁻¹
@@ -53,6 +54,7 @@ def test_the_mean_wave_and_its_mean_intensity_are_those_of_the_configurations(tm
         assert group["exit_intensity"].units == "nm-2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "field", "scale", "units"),
     [("depth_profile", "profile", 10.0, "nm-1"), ("depth_section", "section", 100.0, "nm-2"),

@@ -32,6 +32,7 @@ def trajectory(file: Path, frames: int = 3) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_new_process")
 def test_frames_arrive_one_by_one_as_they_are_read_in_this_process(tmp_path):
     file = trajectory(tmp_path / "a.traj")
@@ -46,6 +47,7 @@ def test_frames_arrive_one_by_one_as_they_are_read_in_this_process(tmp_path):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_new_process")
 def test_a_reader_that_is_left_ends_its_process(tmp_path):
     frames = read_frames(trajectory(tmp_path / "a.traj", 200), ":")
@@ -100,6 +102,7 @@ def test_a_crash_is_a_refusal(tmp_path, monkeypatch):
         read_first(trajectory(tmp_path / "a.traj"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_new_process")
 def test_the_reading_process_imports_no_file_of_the_working_directory(tmp_path, monkeypatch):
     file = trajectory(tmp_path / "a.traj", 1)

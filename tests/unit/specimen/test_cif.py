@@ -704,6 +704,7 @@ def _edges(group: gemmi.SpaceGroup) -> tuple[float, ...]:
     raise AssertionError(group.xhm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 48, 8))
 def test_settings_have_the_positions_of_gemmi(tmp_path, first):
     """Every 48th setting from `first` on, by its symbol with extension, by its Hall symbol, and by operations."""

@@ -44,6 +44,7 @@ def test_operations_of_p1_are_those_of_ase(tmp_path: Path, monkeypatch: pytest.M
                 assert np.array_equal(ours, theirs), file.read_text()
 
 
+@pytest.mark.slow
 def test_the_crystal_of_the_demo_needs_no_slow_import():
     read = (
         "from pathlib import Path; from stemphony.specimen.cif import read_cif; import sys; read_cif(Path(sys.argv[1]))"

@@ -228,6 +228,7 @@ def test_packed_poscar_that_announces_too_much_ends_at_its_last_line(tmp_path, c
 LARGE_WHEN_UNPACKED = b"".join([gzip.compress(b"\n" * 1_000_000)] * 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.cif.gz", "POSCAR.gz", "a.xyz.gz", "a.data.gz", "a.json.gz"])
 def test_file_that_unpacks_to_far_more_than_it_holds(tmp_path, name):
     file = tmp_path / name

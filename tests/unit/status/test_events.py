@@ -152,6 +152,7 @@ pieces = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(pieces, max_size=30).map("".join) | st.builds(str.__mul__, st.text(max_size=200), st.integers(1, 20)))
 def test_sanitized_message_is_short_plain_and_without_absolute_paths(text):

@@ -394,6 +394,7 @@ job.start(); job.finish(); job.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["hang", "drip", "503", "huge-redirect"])
 def test_a_process_ends_under_faults(tmp_path, mode):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow/scripts")}

@@ -237,6 +237,7 @@ assert "requests" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_eight_processes_report_each_defocus_once(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     processes = [

@@ -41,6 +41,7 @@ def test_the_margin_of_the_first_run_is_kept(tmp_path):
     assert ledger.identity(ResultPaths(tmp_path / "old"), 5).margin_nm is None
 
 
+@pytest.mark.slow
 def test_racing_processes_make_one_identity(result):
     seen = racing(result, "[(i.id, i.seed, i.created) for i in [ledger.identity(result, 0)]]")
     assert len(seen) == PROCESSES
@@ -131,12 +132,14 @@ def test_an_unwritable_folder_is_named(tmp_path):
 # --- runs and attempts ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_racing_runs_have_different_numbers(result):
     result.root.mkdir(parents=True)
     assert sorted(map(int, racing(result, "ledger.claim_run(result)"))) == list(range(1, PROCESSES + 1))
     assert ledger.latest_run(result) == PROCESSES
 
 
+@pytest.mark.slow
 def test_racing_attempts_have_different_numbers(result):
     result.root.mkdir(parents=True)
     numbers = racing(result, "ledger.claim_attempt(result, 'p0d000', 3)")
