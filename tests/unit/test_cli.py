@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stemphony import cli
 from stemphony.cli import main
 from stemphony.compute.wisdom import cpu_model
 from support.campaign import REPOSITORY
@@ -55,10 +56,10 @@ def test_init_names_the_simulation_after_the_folder(folder: str, name: str, tmp_
     assert f"of the simulation {name}, " in capsys.readouterr().out
 
 
-def test_a_long_check_prints_that_it_is_still_working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_a_long_check_prints_that_it_is_still_working(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["init", str(tmp_path)]) == 0
-    monkeypatch.setattr("stemphony.cli.PATIENCE_S", 0.0)
-    assert main(["check", str(tmp_path / "config.yaml"), "--no-calibration"]) == 0
+    parsed = cli._parser().parse_args(["check", str(tmp_path / "config.yaml"), "--no-calibration"])
+    assert parsed.command(parsed, [], patience_s=0.0) == 0
     said = capsys.readouterr().err
     assert said == f"still reading the structure of {tmp_path / 'config.yaml'} and planning …\n"
 

@@ -80,23 +80,6 @@ def test_pin_files_hold_every_version_of_their_environment(name):
         assert missing_from(of_conda(ENVS / f"{name}.yaml"), of_pin_file(file)) == {}, file
 
 
-# --- containers -----------------------------------------------------------------------------------------------------
-
-
-def test_the_apptainer_image_is_made_as_the_docker_image():
-    """tests/environments/test_image.py runs the steps of the Dockerfile; no test runs those of the Apptainer image."""
-    docker = (ENVS / "Dockerfile").read_text(encoding="utf-8")
-    apptainer = (ENVS / "apptainer.def").read_text(encoding="utf-8")
-    (base,), (install,) = re.findall(r"^FROM (\S+)$", docker, re.M), re.findall(r"^RUN (.+)$", docker, re.M)
-    assert f"\nFrom: {base}\n" in apptainer
-    assert f"\n    {install}\n" in apptainer
-    copied = {word for line in re.findall(r"^COPY (.+) \S+$", docker, re.M) for word in line.split()}
-    # Docker copies the locks before the rest, so an edit of the rest installs nothing again.
-    of_apptainer = dict(re.findall(r"^    (\S+) /opt/stemphony/(\S+)$", apptainer, re.M))
-    assert of_apptainer == {name: name for name in copied if not name.startswith("envs/")}
-    assert [name for name in copied if not (ROOT / name).exists()] == []
-
-
 # --- what is imported ------------------------------------------------------------------------------------------------
 
 

@@ -164,6 +164,7 @@ def test_interrupted_attempts_end_with_the_bits_of_an_undisturbed_job(name, step
         steps *= 6  # a checkpoint holds whole batches, and a batch takes five steps
     elif "tiles" in name:
         steps *= 4  # this job has hundreds of steps
+        assert len(tiles(computation.of, 1.0, computation.budget_mb * 1e6)) > 1, "this case is meant to have tiles"
     undisturbed, seen = computation.attempt(-1)
     assert undisturbed is not None
     total, signals, attempts, last = seen[-1][1], None, 0, 0
@@ -190,11 +191,6 @@ def test_threads_stopped_in_the_middle_keep_whole_waves_only(name, tmp_path):
         signals, _ = computation.attempt(5, threads=2)
     assert undisturbed is not None
     assert not differing(signals, undisturbed)
-
-
-def test_the_case_of_tiles_has_tiles_and_blocks(tmp_path):
-    computation = Computation("probe_basis in tiles and blocks", tmp_path)
-    assert len(tiles(computation.of, 1.0, computation.budget_mb * 1e6)) > 1
 
 
 def test_waves_for_all_defoci_resume_too(tmp_path):

@@ -494,7 +494,7 @@ def _say_that_it_takes_longer(config: Path) -> None:
     sys.stderr.flush()
 
 
-def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+def _check(parsed: argparse.Namespace, _rest: Sequence[str], patience_s: float = PATIENCE_S) -> int:
     from stemphony import paths
     from stemphony.commands import convert
     from stemphony.compute import calibration
@@ -503,7 +503,7 @@ def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
     files = [convert.as_config(parsed.config, print)]
     config = overrides.overridden(configuration.load(files), parsed.entries)
-    patience = threading.Timer(PATIENCE_S, _say_that_it_takes_longer, [parsed.config])
+    patience = threading.Timer(patience_s, _say_that_it_takes_longer, [parsed.config])
     patience.daemon = True
     patience.start()
     try:
