@@ -502,7 +502,7 @@ def test_an_update_of_two_hundred_simulations_touches_only_what_changed(browser:
             assert fits(page)
 
 
-def test_a_reader_signs_in(browser: Browser, tmp_path: Path):
+def test_a_reader_signs_in_and_sees_a_live_page(browser: Browser, tmp_path: Path):
     from stemphony.monitor.database import credentials
     from stemphony.monitor.database.connection import Database
 

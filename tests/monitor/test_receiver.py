@@ -59,7 +59,7 @@ def test_an_event_twice_in_one_batch_counts_once(any_monitor: Inside):
     assert any_monitor.store([event, event]) == {"stored": 1, "duplicates": 1}
 
 
-def test_many_senders_at_once(any_database: str):
+def test_an_event_that_many_senders_send_at_once_is_stored_once(any_database: str):
     """16 threads send the same 200 events in different orders: each event is acknowledged as new exactly once."""
     with Database.open(any_database) as database:
         made = inside(database)
@@ -284,7 +284,7 @@ HOSTILE = {
 }
 
 
-def test_custom_values_are_text(monitor: Inside):
+def test_custom_values_are_shown_as_text_and_never_as_markup(monitor: Inside):
     story = Story(title="<b>bold</b>", parameters=HOSTILE, uid="<i>id</i>")
     monitor.store([story.start(), *story.job(0, 0, 0, end="<script>alert(4)</script>")])
     for path in ("/", "/simulations/1", "/simulations/1/events", "/simulations/1/cell?defocus=m2d500&configuration=0"):
@@ -399,7 +399,7 @@ def test_the_secret_is_nowhere_in_the_database(guarded: tuple[Inside, str, str])
     assert len(writer) >= 43
 
 
-def test_tokens_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_tokens_are_added_listed_and_revoked_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     db = str(tmp_path / "m.sqlite")
     assert main(["monitor", "token", "list", "--db", db]) == 1
     assert "there is no database" in capsys.readouterr().err
@@ -486,7 +486,7 @@ def test_a_port_or_database_in_use_is_named(tmp_path: Path, capsys: pytest.Captu
         assert main(["monitor", "token", "add", "late", "--role", "reader", "--db", running.db]) == 0
 
 
-def test_one_monitor_for_one_postgresql_database(postgresql_database: str):
+def test_a_second_monitor_of_a_postgresql_database_is_refused(postgresql_database: str):
     with Database.open(postgresql_database) as first, Database.open(postgresql_database) as second:
         first.lock()
         with pytest.raises(MonitorError, match="served by another monitor"):
@@ -529,7 +529,7 @@ def test_a_database_on_a_network_file_system_is_refused(tmp_path: Path, monkeypa
         Database.open(str(tmp_path / "m.sqlite"))
 
 
-def test_urls_of_databases(monkeypatch: pytest.MonkeyPatch):
+def test_a_database_is_found_by_its_path_its_url_or_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("STEMPHONY_MONITOR_DB", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert database_url(None).database == "/data/stemphony/monitor.sqlite"
@@ -690,7 +690,7 @@ def test_the_rate_is_that_of_each_client_and_recovers():
     assert len(rate._buckets) <= 10_000
 
 
-def test_filters_and_pages(any_monitor: Inside):
+def test_the_list_of_simulations_is_filtered_and_paged(any_monitor: Inside):
     for number in range(230):
         story = Story(title=f"Crystal 100% {number}", parameters={"project": f"p{number % 2}"}, uid=f"uid-{number}")
         any_monitor.store([story.start(), *([story.finish()] if number % 3 else [])])
@@ -825,7 +825,7 @@ def test_a_backup_of_a_live_database_is_whole(tmp_path: Path, capsys: pytest.Cap
         assert restored.get("/api/simulations").json["simulations"]
 
 
-def test_a_backup_of_postgresql(postgresql_database: str, tmp_path: Path):
+def test_a_backup_of_postgresql_is_a_dump_for_pg_restore(postgresql_database: str, tmp_path: Path):
     program("pg_dump")
     with Database.open(postgresql_database) as database:
         made = inside(database)

@@ -19,7 +19,7 @@ from stemphony.monitor.words import nanometres, rate, time_span, time_span_range
         (47.9 * 3600, "47 h 54 min"), (49 * 3600, "2 d 1 h"), (72 * 3600, "3 d"),
     ],
 )  # fmt: skip
-def test_durations(seconds: float, text: str):
+def test_a_time_span_is_shown_in_its_largest_units(seconds: float, text: str):
     assert time_span(seconds) == text
 
 
@@ -32,11 +32,11 @@ def test_durations(seconds: float, text: str):
         (20, 130, "20 s – 2 min"),
     ],
 )
-def test_ranges(earliest: float, latest: float, text: str):
+def test_a_range_of_times_is_shown_in_one_unit_where_possible(earliest: float, latest: float, text: str):
     assert time_span_range(earliest, latest) == text
 
 
-def test_rates():
+def test_a_rate_is_shown_per_minute_hour_or_day():
     assert [rate(x) for x in (5.0, 0.5, 1 / 600, 1 / 7200)] == [
         "300 per minute",
         "30.0 per minute",

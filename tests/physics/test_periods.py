@@ -24,7 +24,7 @@ def crystal(
     return np.concatenate(positions), kinds, edges * repeat
 
 
-def test_periods_of_strontium_titanate():
+def test_periods_of_strontium_titanate_are_its_cells():
     found = find_periods(*crystal(PEROVSKITE, (3.905,) * 3, (4, 3, 26)))
     assert (found.x, found.y, found.columns) == (4, 3, (4, 3))
     assert found.spacing == pytest.approx(3.905)

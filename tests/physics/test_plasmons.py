@@ -306,7 +306,7 @@ def test_a_job_without_its_draw_is_refused():
         run(replace(experiment, trajectories=()), atoms)
 
 
-def test_axis_of_energies():
+def test_the_axis_of_energies_ascends_in_equal_steps_to_its_largest_loss():
     assert THICK.energies[:3] == (0.0, 0.5, 1.0)
     assert THICK.energies[-1] == 60.0
     assert [(a, b) for a, b in pairwise(THICK.energies) if b - a != 0.5] == []

@@ -67,7 +67,7 @@ def test_single_atom_has_the_published_projected_potential(symbol, kirkland, lob
 
 
 @pytest.mark.parametrize(("name", "volts"), [("Si", 13.90), ("GaAs", 15.31), ("SrTiO3", 22.32), ("Au", 29.80)])
-def test_mean_inner_potential_of_crystals(name, volts):
+def test_mean_inner_potentials_are_those_of_the_scattering_factors(name, volts):
     specimen = crystal(name, (1, 1, 2))
     length = specimen.cell[2]
     n = number_of_slices(length, LATTICE[name] / 4)

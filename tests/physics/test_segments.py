@@ -183,7 +183,7 @@ def scanned(grid, phase, detectors, step):
 @pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.02, 0.5])
 @pytest.mark.parametrize("step", [2, 3])
-def test_center_of_mass_and_its_integral_of_a_phase_object(strength, step):
+def test_center_of_mass_of_a_phase_object_is_its_slope_and_the_integral_its_phase(strength, step):
     grid, phase = thin_object(strength)
     detectors = DetectorSet(grid, LAM, None, {}, "hard", True)
     center, _, expected = scanned(grid, phase, detectors, step)

@@ -9,7 +9,7 @@ from stemphony import paths
 from stemphony.paths import ResultPaths
 
 
-def test_tree_of_the_output_contract():
+def test_files_of_a_result_lie_where_the_output_contract_says():
     result = ResultPaths.of("srtio3")
     assert {
         "identity": str(result.identity),

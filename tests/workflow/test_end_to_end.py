@@ -172,7 +172,7 @@ def test_configurations_and_defoci_differ(tiny: Reported):
     assert len({image.tobytes() for image in images}) == 4
 
 
-def test_figures_are_pictures(tiny: Reported):
+def test_every_figure_is_a_png_picture(tiny: Reported):
     from matplotlib.image import imread
 
     figures = sorted(tiny.campaign.result.figures.iterdir())

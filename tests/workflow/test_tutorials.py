@@ -45,7 +45,7 @@ def test_the_tutorial_of_the_first_image_works(executed: Executes):
     assert pictures(page) == {"rutile.png"}
 
 
-def test_the_gan_tutorial_works(executed: Executes):
+def test_the_commands_of_the_gan_tutorial_run_as_typed(executed: Executes):
     page = executed(
         "gan", "specimen.size_nm=[1.1, 1.0]", "grating={sampling_angstrom: null, gpts: [64, 64]}", "scan.points=[3, 4]",
         "scan.x=[0, 0.5]", "scan.y=[0, 0.5]", "adf.detectors={abf: [12, 24], haadf: [25, 34]}",
@@ -72,7 +72,7 @@ def test_the_4d_stem_tutorial_works(executed: Executes):
     assert np.corrcoef(theirs.ravel(), ours.ravel())[0, 1] > 0.98
 
 
-def test_the_md_tutorial_works(executed: Executes):
+def test_the_commands_of_the_md_tutorial_run_as_typed(executed: Executes):
     page = executed(
         "md", "grating={sampling_angstrom: null, gpts: [108, 108]}", "scan.points=[4, 4]", "scan.x=[0, 0.5]",
         "scan.y=[0, 0.5]", "adf.detectors={bf: [0, 10], haadf: [25, 60]}", "probe.semiangle_mrad=15",

@@ -232,7 +232,7 @@ def test_replay_takes_url_and_credentials_from_the_config_of_the_run(tmp_path, c
         assert len(server.received) == 3
 
 
-def test_replay_from_another_config(tmp_path, capsys):
+def test_replay_takes_the_receiver_from_another_config_if_that_of_the_run_is_gone(tmp_path, capsys):
     result = left_behind(tmp_path / "results/x", tmp_path / "is gone.yaml")
     status, said = run(capsys, "report", "replay", result.root)
     assert status == 1, said
@@ -244,7 +244,7 @@ def test_replay_from_another_config(tmp_path, capsys):
         assert len(server.received) == 3
 
 
-def test_replay_of_all_results_here(tmp_path, capsys, monkeypatch):
+def test_replay_without_a_folder_sends_what_all_results_here_have_left(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, said = run(capsys, "report", "replay")
     assert status == 1, said
@@ -445,7 +445,7 @@ def test_replay_of_a_folder_sends_no_reports_of_another_simulation(tmp_path, cap
 
 
 @pytest.mark.parametrize("form", [str.upper, "{{{}}}".format, "urn:uuid:{}".format])
-def test_replay_of_a_folder_with_the_id_of_a_simulation_of_this_user_in_another_form(tmp_path, capsys, form):
+def test_replay_refuses_a_folder_with_the_id_of_another_simulation_in_another_form(tmp_path, capsys, form):
     """The attack: the id in capitals is not the same text, and the events name the same simulation."""
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
@@ -478,7 +478,7 @@ def test_replay_of_a_folder_without_identity_takes_the_name_of_no_simulation_of_
         assert "its reports name 2 simulations" in said
 
 
-def test_replay_of_a_folder_with_the_id_of_a_simulation_of_this_user(tmp_path, capsys):
+def test_replay_refuses_a_folder_with_the_id_of_another_simulation_of_this_user(tmp_path, capsys):
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
         mine = left_behind(tmp_path / "results/mine", config)
@@ -492,7 +492,7 @@ def test_replay_of_a_folder_with_the_id_of_a_simulation_of_this_user(tmp_path, c
         assert status == 0, said
 
 
-def test_replay_of_a_copy_with_reports_of_its_original(tmp_path, capsys):
+def test_replay_of_a_copy_sends_reports_of_its_original_only_when_that_is_gone(tmp_path, capsys):
     """Reports leave from the original's folder while this user has it. A folder may only claim to be a copy."""
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
@@ -536,7 +536,7 @@ def test_replay_sends_what_the_first_original_of_a_copy_of_a_copy_left(tmp_path,
         assert [entry.json["id"] for entry in server.received] == 2 * known
 
 
-def test_replay_of_a_file_with_own_and_foreign_reports(tmp_path, capsys):
+def test_replay_sends_own_reports_of_a_file_and_keeps_the_foreign_ones(tmp_path, capsys):
     """Own reports are sent, also with --everything. Foreign ones stay, and each is named once each time."""
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)

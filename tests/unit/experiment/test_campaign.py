@@ -213,7 +213,7 @@ MOVIE = InputFiles("5" * 64, "6" * 64, 7)
         ({"snapshots": "a.xyz", "configurations": 7}, MOVIE, 7),
     ],
 )
-def test_number_of_configurations(phonons, files, expected):
+def test_configurations_are_as_many_as_asked_for_or_as_there_are_frames(phonons, files, expected):
     made = planned(files, frozen_phonon=phonons, probe={"defoci_nm": [0.0, 1.0]})
     assert made.configurations == expected
     assert made.jobs == 2 * expected

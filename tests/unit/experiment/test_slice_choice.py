@@ -136,7 +136,7 @@ def test_layers_that_a_thickness_cuts_are_named():
     assert "on both sides of 20 of 20 boundaries" in made.notes[0]
 
 
-def test_boundaries_of_the_user():
+def test_boundaries_of_the_user_are_taken_and_planes_on_them_are_noted():
     layers, length = bulk(2)
     made = choice(layers, length, boundaries=[1.0, 3.0, 5.0])
     assert made.slices.thicknesses == pytest.approx((1.0, 2.0, 2.0, length - 5))

@@ -366,7 +366,7 @@ def test_arrows_lie_at_the_same_places_of_each_copy(result):
     assert 288 / deflections.arrow_step(one, 20) <= 20
 
 
-def test_colours_of_directions():
+def test_each_direction_has_its_colour_and_zero_is_black():
     from stemphony.figures.deflections import colours
 
     vectors = np.array([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])

@@ -45,7 +45,7 @@ def test_a_point_becomes_a_gaussian_of_the_given_fwhm():
     assert pytest.approx(blurred) == blurred.T
 
 
-def test_periodic_images_wrap():
+def test_blurring_wraps_around_a_periodic_image():
     image = np.zeros((16, 16))
     image[0, 0] = 1.0
     blurred = blur(image, 0.3, (0.1, 0.1), PERIODIC)

@@ -330,7 +330,7 @@ def standard_error(root: netCDF4.Dataset, name: str) -> np.ndarray:
     return np.moveaxis(np.asarray(root["images"][f"{name}_standard_error"][:, 0]), 1, -1)
 
 
-def test_standard_error_of_independent_defoci(fake):
+def test_standard_error_of_independent_defoci_adds_their_variances_by_weight(fake):
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:
         for index, name in enumerate(NAMES):
@@ -350,7 +350,7 @@ def test_standard_error_of_configurations_that_all_defoci_share(tmp_path):
         assert standard_error(root, "haadf")[0] == pytest.approx(expected, rel=1e-10)
 
 
-def test_standard_error_of_each_defocus(tmp_path):
+def test_standard_error_of_each_defocus_is_that_of_its_configurations(tmp_path):
     fake = campaign_of(tmp_path, adf={"average_defoci": False})
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:

@@ -38,7 +38,7 @@ def test_positions_without_copies_count_one_by_one():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_reduced", [True, False])
-def test_a_region_of_a_result(is_reduced, tmp_path):
+def test_the_mean_of_a_region_counts_its_distinct_positions(is_reduced, tmp_path):
     group = PlaneGroup.of({((-1, 0), (0, 1)): [(0, 0)]}, (64, 64))
     fake = FakeCampaign.of(tmp_path, scan={"points": [4, 4]}, frozen_phonon={"configurations": CONFIGURATIONS})
     if is_reduced:

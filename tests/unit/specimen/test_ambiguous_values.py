@@ -118,7 +118,7 @@ WATER_LABELS = [
 
 
 @pytest.mark.parametrize(("label", "element"), WATER_LABELS)
-def test_labels_of_water_in_mineral_databases(tmp_path, label, element):
+def test_labels_of_water_in_mineral_databases_are_read_as_its_oxygen_or_hydrogen(tmp_path, label, element):
     structure = read_structure(cif(tmp_path, "", f"{label} 0 0 0\nO1 0.5 0.5 0.5"))
     assert structure.symbols.tolist() == [element, "O"]
     assert f"mineral databases: {label} is {element}" in "\n".join(structure.notes)

@@ -116,7 +116,7 @@ def test_numbers_of_atom_types_in_the_column_of_species_are_named(tmp_path):
         (EXTENDED.replace("2.0 2.0", "2.0\t2.0"), "utf-8"),
     ],
 )  # fmt: skip
-def test_extended_xyz_of_windows_and_fortran(tmp_path, text, encoding):
+def test_extended_xyz_of_windows_and_fortran_is_read(tmp_path, text, encoding):
     file = written(tmp_path, "a.xyz", text, encoding)
     for structure in (read_structure(file), next(read_frames(file))):
         assert structure.symbols.tolist() == ["Cs", "Cl"]

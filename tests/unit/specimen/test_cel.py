@@ -28,5 +28,5 @@ def test_cel_is_in_nm_and_its_b_in_nm2(tmp_path):
     assert structure.occupancy is not None
 
 
-def test_truncated_cel(tmp_path):
+def test_a_truncated_cel_is_refused(tmp_path):
     refusal(cel(tmp_path, " Sr 0 0 0 1.0 0.0062 0 0 0\n", ""), "without `*`", "truncated")

@@ -82,5 +82,5 @@ def test_standard_configuration_has_mass_and_symbol_in_each_line(tmp_path):
         (f"A = -1\n{H0}", 2, ("A = '-1'",)),
     ],
 )
-def test_bad_cfg(tmp_path, head, count, parts):
+def test_a_damaged_or_strained_cfg_is_refused(tmp_path, head, count, parts):
     refusal(cfg(tmp_path, f"{head}\n.NO_VELOCITY.\nentry_count = 3", "27\nAl\n0 0 0\n.5 .5 .5", count), *parts)

@@ -81,7 +81,7 @@ def lammps(folder: Path, style: str, *rows: str) -> Structure:
     return read(folder, "a.data", text)
 
 
-def test_columns_of_rare_atom_styles(tmp_path):
+def test_columns_of_rare_atom_styles_are_read(tmp_path):
     edpd = lammps(tmp_path, "edpd", "1 1 1 2 0.1 0.2 0.3", "2 2 1 2 2.1 2.2 3.3")
     assert edpd.symbols.tolist() == ["Sr", "Ti"]
     smd = lammps(tmp_path, "smd", "1 1 1 1 1 1 1 9 9 9 0.1 0.2 0.3")
@@ -267,7 +267,7 @@ SIESTA = "NAME       X          Y          Z         CHARGE   TEMP    OCCUP   SC
 
 
 @pytest.mark.parametrize(("origin", "atoms"), [("origin_1", 16), ("ORIGIN_2", 8)])
-def test_symmetry_of_an_xtl_on_one_line(tmp_path, origin, atoms):
+def test_symmetry_of_an_xtl_is_read_from_one_line(tmp_path, origin, atoms):
     symmetry = f"SYMMETRY  NUMBER 227  LABEL FD-3M  QUALIFIER {origin}"
     structure = xtl(tmp_path, symmetry, SIESTA, "X1 0.125 0.125 0.125 0.0 0.0 1.0 Si0+")
     assert structure.symbols.tolist() == ["Si"] * atoms
@@ -285,7 +285,7 @@ def test_columns_of_an_xtl_that_are_not_used_are_named(tmp_path):
     assert "TEMP is taken for B" in "\n".join(structure.notes)
 
 
-def test_types_of_cerius2_and_surfaces(tmp_path):
+def test_types_of_cerius2_are_read_and_surfaces_are_refused(tmp_path):
     structure = xtl(tmp_path, "SYMMETRY NUMBER 1 LABEL P1", SIESTA, "X1 0 0 0 0.0 0.0 1.0 NA 0+")
     assert structure.symbols.tolist() == ["Na"]
     text = "TITLE a\nDIMENSION 2\nCELL\n5 5 90\nATOMS\nNAME X Y Z\nSi 0 0 0\nEOF\n"

@@ -211,7 +211,7 @@ def test_corner_of_the_cell_is_subtracted(tmp_path):
 
 
 @pytest.mark.parametrize("count", ["2000000000", "99999999999999999999"])
-def test_number_of_atoms_that_a_poscar_cannot_hold(tmp_path, count):
+def test_a_poscar_that_announces_more_atoms_than_it_can_hold_is_refused(tmp_path, count):
     file = written(tmp_path, "POSCAR", f"x\n1.0\n4 0 0\n0 4 0\n0 0 4\nSi\n{count}\nDirect\n0 0 0\n")
     with pytest.raises(SpecimenError, match=r"line 7 announces .* atoms, but the file has \d+ bytes"):
         read_structure(file)
@@ -230,7 +230,7 @@ LARGE_WHEN_UNPACKED = b"".join([gzip.compress(b"\n" * 1_000_000)] * 60)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.cif.gz", "POSCAR.gz", "a.xyz.gz", "a.data.gz", "a.json.gz"])
-def test_file_that_unpacks_to_far_more_than_it_holds(tmp_path, name):
+def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, name):
     file = tmp_path / name
     file.write_bytes(LARGE_WHEN_UNPACKED)
     with pytest.raises(SpecimenError, match=r"bytes unpack to more than 50,000,000"):

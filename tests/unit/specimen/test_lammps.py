@@ -59,7 +59,7 @@ def test_image_flags_do_not_move_atoms(tmp_path, flags):
         ("Atoms # full", "{0} 7 {1} 1.0 {2} 0 1 0"),
     ],
 )  # fmt: skip
-def test_styles_of_atoms(tmp_path, style, row):
+def test_each_atom_style_has_its_columns(tmp_path, style, row):
     rows = [row.format(1, 1, "0.1 0.2 0.3"), row.format(2, 2, "2.1 2.2 2.3")]
     structure = read_structure(data(tmp_path, style=style, atoms="\n".join(rows)))
     assert structure.symbols.tolist() == ["Na", "Cl"]
@@ -94,7 +94,7 @@ def test_atoms_are_sorted_by_their_number(tmp_path):
         "Masses\n\n1 22.99 # sodium\n2 35.45 # chloride",
     ],
 )
-def test_elements_of_atom_types(tmp_path, masses):
+def test_atom_types_get_their_elements_from_masses_or_labels(tmp_path, masses):
     assert read_structure(data(tmp_path, masses=masses)).symbols.tolist() == ["Na", "Cl"]
 
 
@@ -128,19 +128,19 @@ def test_nanometres_become_angstroms(tmp_path):
     assert "multiplied by 10" in "\n".join(structure.notes)
 
 
-def test_tilted_box(tmp_path):
+def test_a_tilted_box_gives_a_skew_cell(tmp_path):
     box = "1 4 xlo xhi\n0 2.6 ylo yhi\n0 5 zlo zhi\n-1.5 0 0 xy xz yz"
     structure = read_structure(data(tmp_path, box=box, atoms="1 1 1.5 0.1 0.1\n2 2 1.6 2 2"))
     np.testing.assert_allclose(structure.cell, [[3, 0, 0], [-1.5, 2.6, 0], [0, 0, 5]])
     np.testing.assert_allclose(structure.positions[0], [0.5, 0.1, 0.1])
 
 
-def test_general_box(tmp_path):
+def test_positions_in_a_general_box_count_from_its_origin(tmp_path):
     box = "3 0 0 avec\n-1.5 2.6 0 bvec\n0 0 5 cvec\n1 0 0 abc origin"
     np.testing.assert_allclose(read_structure(data(tmp_path, box=box)).positions[0], [-0.9, 0.1, 0.1])
 
 
-def test_truncated_data_file(tmp_path):
+def test_a_truncated_data_file_is_refused(tmp_path):
     file = data(tmp_path)
     file.write_text(file.read_text().replace("2 atoms", "3 atoms"))
     refusal(file, "announces 3 atoms", "has 2", "truncated")

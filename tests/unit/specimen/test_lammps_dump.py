@@ -31,7 +31,7 @@ def test_dump_counts_from_the_corner_of_its_box(tmp_path, columns, row):
     np.testing.assert_allclose(read_structure(dump(tmp_path, columns, row)).positions[0], [2, 1, 2.5], atol=1e-9)
 
 
-def test_tilts_of_both_signs(tmp_path):
+def test_a_tilted_box_of_either_sign_gives_its_cell_from_the_bounds(tmp_path):
     # Edges (3, 0, 0), (−1.5, 2.6, 0), (1, 0.5, 4) from the corner (1, 0, 0): the bounds enclose all eight corners.
     box = "xy xz yz pp pp pp\n-0.5 5 -1.5\n0 3.1 1\n0 4 0.5"
     structure = read_structure(dump(tmp_path, "id element x y z", "1 Au 2 1 1", box))

@@ -528,7 +528,7 @@ def test_a_skipped_search_for_translations_earns_a_note(cif, monkeypatch):
     assert len(specimen.symbols) == 4
 
 
-def test_principal_strain_of_a_sheared_square():
+def test_principal_strain_of_a_sheared_square_is_that_of_the_formula():
     """Unit edges at 90° + δ: principal strains are 1/√(1 ± sin δ) − 1."""
     delta = 0.03
     strain = principal_strain(np.array([[np.cos(np.pi / 2 + delta), 0, 0]]))

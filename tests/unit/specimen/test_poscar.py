@@ -43,7 +43,7 @@ def test_title_that_names_no_elements_is_refused(tmp_path, title):
 
 
 @pytest.mark.parametrize("mode", ["Direct", "direct", "D", "Selective dynamics\nDirect", "s\nd"])
-def test_direct_coordinates(tmp_path, mode):
+def test_direct_coordinates_are_fractions_of_the_cell(tmp_path, mode):
     rows = "0 0 0 T T F\n.5 .5 .5 F F F\n.5 .5 0 T T T\n.5 0 .5 T T T\n0 .5 .5 T T T"
     structure = read_structure(poscar(tmp_path, mode=mode, rows=rows))
     np.testing.assert_allclose(structure.positions[1], A / 2)
@@ -62,7 +62,7 @@ def test_negative_scale_is_the_volume(tmp_path):
     np.testing.assert_allclose(structure.cell, A * np.eye(3))
 
 
-def test_exponents_of_fortran_and_comments(tmp_path):
+def test_exponents_of_fortran_are_read_and_comments_are_skipped(tmp_path):
     plain = read_structure(poscar(tmp_path))
     cell = f"{A}D0 0 0\n0 {A}D+00 0\n0 0 {A / 10!r}d1"
     rows = "0 0 0\n5.0D-1 5.0d-01 .5\n.5 .5 0\n.5 0 .5\n0 .5 .5"
@@ -72,7 +72,7 @@ def test_exponents_of_fortran_and_comments(tmp_path):
     assert other.symbols.tolist() == plain.symbols.tolist()
 
 
-def test_charged_names_and_digits_that_are_none(tmp_path):
+def test_charged_names_are_elements_and_superscripts_are_no_counts(tmp_path):
     assert read_structure(poscar(tmp_path, names="Sr2+ Ti4+ O2-")).symbols.tolist() == ["Sr", "Ti", "O", "O", "O"]
     refusal(poscar(tmp_path, counts="1 1 \u00b2"), "line 7", "whole numbers")
     refusal(poscar(tmp_path, scale="-1 -1 -1"), "line 2", "positive")

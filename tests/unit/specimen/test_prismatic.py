@@ -44,7 +44,7 @@ def test_very_small_rms_is_noted(tmp_path):
     assert "u_source" in "\n".join(structure.notes)
 
 
-def test_prismatic_without_its_end(tmp_path):
+def test_a_file_without_its_end_is_noted_if_whole_and_refused_if_truncated(tmp_path):
     whole = prismatic(tmp_path, "38 0 0 0 1 0.088\n22 1.95 1.95 1.95 1 0.074\n", end="")
     assert "without the line -1" in "\n".join(read_structure(whole).notes)
     refusal(prismatic(tmp_path, "38 0 0 0 1 0.088\n22 1.95 1.95 1.", end=""), "without -1", "truncated")

@@ -344,7 +344,7 @@ def test_folder_that_does_not_exist(tmp_path, specimen):
         write_specimen(tmp_path / "none" / "specimen.nc", specimen, ATTRIBUTES)
 
 
-def test_name_taken_by_a_folder(tmp_path):
+def test_a_name_that_a_folder_has_is_refused_and_nothing_is_left(tmp_path):
     (tmp_path / "a.txt").mkdir()
     with pytest.raises(StorageError, match=r"a\.txt"):
         write_text_atomic(tmp_path / "a.txt", "x")
@@ -357,7 +357,7 @@ def test_block_that_writes_nothing_is_an_error(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_folder_without_permission(tmp_path, specimen):
+def test_a_folder_without_permission_is_named(tmp_path, specimen):
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(StorageError, match="permission denied"):

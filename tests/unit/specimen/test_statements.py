@@ -88,7 +88,7 @@ def test_deuterium_counts_in_weight_and_density(tmp_path, formula):
         ("not known", None),
     ],
 )
-def test_formulas_with_brackets(text, expected):
+def test_formulas_with_brackets_are_multiplied_out_or_not_understood(text, expected):
     assert parsed_formula(text) == expected
 
 

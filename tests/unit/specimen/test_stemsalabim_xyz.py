@@ -10,7 +10,7 @@ from stemphony.specimen.structures import read_specimen
 from support.structure_files import written
 
 
-def test_example_of_stemsalabims_documentation(tmp_path):
+def test_the_example_of_stemsalabims_documentation_is_read_in_nm(tmp_path):
     file = written(
         tmp_path, "a.xyz",
         "5\n1.0 2.0 10.0\nGa  0.0  0.0   0.0   1e-5\nP   0.2  0.1   0.0   2e-5\nGa  0.0  0.0   1.0   1e-5\n"
@@ -38,7 +38,7 @@ def test_sixth_column_is_the_slice(tmp_path):
 
 
 @pytest.mark.parametrize("word", ["0.5", "-1", "x"])
-def test_slice_that_is_no_whole_number(tmp_path, word):
+def test_a_slice_that_is_no_whole_number_is_refused(tmp_path, word):
     file = written(tmp_path, "a.xyz", f"2\n0.4 0.4 0.4\nAu 0 0 0 8e-5 0\nAu 0.2 0.2 0.2 8e-5 {word}\n")
     with pytest.raises(SpecimenError, match="line 4"):
         read_structure(file, "stemsalabim")

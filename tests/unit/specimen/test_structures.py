@@ -538,7 +538,7 @@ def test_cif_formula_counts_in_any_unit(tmp_path, formula):
     assert len(read_specimen(edited(tmp_path, SRTIO3, "'Sr1 Ti1 O3'", formula)).positions) == 5
 
 
-def test_cif_row_with_a_missing_column(tmp_path):
+def test_a_cif_with_a_row_of_another_length_is_refused(tmp_path):
     file = edited(tmp_path, SRTIO3, "O2   O   0.5  0.0  0.5  1.0", "O2   O   0.5  0.0  0.5  1.0 1.0")
     refusal(file, "line 19", "Wrong number", "damaged")
 
@@ -610,7 +610,7 @@ def test_a_flat_cell_is_refused(tmp_path):
     ("symbol", "do"),
     [("X", "no element"), ("D", "write H"), ("Qq", "periodic table"), ("Sr1", "periodic table")],
 )
-def test_unknown_symbol_in_xyz(tmp_path, symbol, do):
+def test_an_unknown_symbol_in_an_xyz_is_refused_with_what_to_do(tmp_path, symbol, do):
     file = write(tmp_path, "a.xyz", xyz(["C 0 0 0", f"{symbol} 2 2 2"]))
     refusal(file, f"'{symbol}'", do)
 
@@ -620,7 +620,7 @@ def test_unknown_symbol_in_xyz_is_found_in_its_line(tmp_path):
 
 
 @pytest.mark.parametrize("symbol", ["X", "Va", "Sq", "Wat"])
-def test_unknown_symbol_in_cif(tmp_path, symbol):
+def test_an_unknown_symbol_in_a_cif_is_refused(tmp_path, symbol):
     file = edited(tmp_path, SRTIO3, "Sr1  Sr ", f"Sr1  {symbol} ")
     refusal(file, f"'{symbol}'", "unknown element symbol")
 
@@ -639,7 +639,7 @@ def test_labels_of_a_cif_without_types_name_elements_with_the_help_of_the_formul
     refusal(write(tmp_path, "capitals.cif", without), "could be S or Sr", "_atom_site_type_symbol")
 
 
-def test_unknown_symbol_in_poscar(tmp_path):
+def test_an_unknown_symbol_in_a_poscar_is_refused(tmp_path):
     file = write(tmp_path, "POSCAR", "x\n1.0\n4 0 0\n0 4 0\n0 0 4\nXx\n1\nDirect\n0 0 0\n")
     refusal(file)
 
@@ -656,19 +656,19 @@ def test_occupancies_that_an_extended_xyz_file_carries(tmp_path):
     assert len(read_specimen(write(tmp_path, "b.xyz", text)).positions) == 1
 
 
-def test_unknown_symbol_in_stemsalabims_file(tmp_path):
+def test_an_unknown_symbol_in_stemsalabims_file_is_refused_with_its_line(tmp_path):
     refusal(edited(tmp_path, STEMSALABIM, "Ti ", "D  "), "line 4", "'D'", "write H")
     refusal(edited(tmp_path, STEMSALABIM, "Ti ", "TI "), "line 4", "'TI'", "periodic table")
 
 
 @pytest.mark.parametrize("occupancy", ["1.2", "-0.1", "half"])
-def test_impossible_occupancy_in_cif(tmp_path, occupancy):
+def test_an_impossible_occupancy_in_a_cif_is_refused_with_its_site(tmp_path, occupancy):
     file = edited(tmp_path, SRTIO3, "0.0  0.5  0.5  1.0", f"0.0  0.5  0.5  {occupancy}")
     refusal(file, "site O3", "occupancy", occupancy, "Correct")
 
 
 @pytest.mark.parametrize("occupancy", [".", "?", "1", "1.000(3)"])
-def test_full_occupancy_in_cif(tmp_path, occupancy):
+def test_every_way_to_write_a_full_occupancy_in_a_cif_is_read(tmp_path, occupancy):
     assert len(read_specimen(edited(tmp_path, SRTIO3, "0.5  1.0\n", f"0.5  {occupancy}\n")).positions) == 5
 
 
@@ -686,7 +686,7 @@ def test_a_site_given_twice_is_refused(tmp_path):
     )
 
 
-def test_partial_occupancy_in_pdb(tmp_path):
+def test_partial_occupancy_of_a_pdb_is_kept_or_refused_as_asked(tmp_path):
     text = (
         "CRYST1    4.000    4.000    4.000  90.00  90.00  90.00 P 1\n"
         "ATOM      1   Au MOL     1       0.000   0.000   0.000  1.00  0.00          AU  \n"
@@ -698,14 +698,14 @@ def test_partial_occupancy_in_pdb(tmp_path):
     assert len(read_specimen(write(tmp_path, "b.pdb", text.replace("0.50", "1.00"))).positions) == 2
 
 
-def test_partial_occupancy_in_mustem(tmp_path):
+def test_partial_occupancy_of_mustem_is_kept_or_refused_as_asked(tmp_path):
     text = "gold\n4 4 4 90 90 90\n200\n1\nAu\n1 79 0.8 0.005\n0 0 0\nOrientation\n1 0 0\n0 1 0\n0 0 1\n"
     file = write(tmp_path, "a.xtl", text)
     assert read_specimen(file).occupancy.tolist() == [0.8]
     refusal(file, "occupancy of 0.8", "supercell", occupancy="refuse")
 
 
-def test_lammps_types_without_elements(tmp_path):
+def test_lammps_types_without_elements_are_refused(tmp_path):
     data = write(
         tmp_path,
         "a.data",
@@ -721,7 +721,7 @@ def test_lammps_types_without_elements(tmp_path):
     refusal(dump, "which element", "column element")
 
 
-def test_atoms_outside_in_z(tmp_path):
+def test_atoms_outside_the_cell_along_z_are_refused_with_their_number(tmp_path):
     file = write(tmp_path, "a.xyz", xyz(["C 0 0 0", "Sr 1 1 8.01", "C 3 3 -1.2"]))
     refusal(file, "atom 1", "Sr", "z = 8.010", "2 atoms in all", "0 to 4.000", "Shift the atoms along z")
 
@@ -775,7 +775,7 @@ def test_a_bad_u_in_a_column_is_refused(tmp_path, value):
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("R:3", "0.01 0.02 0.03"), ("S:1", "big")])
-def test_u_column_of_another_kind(tmp_path, kind, rows):
+def test_a_u_column_of_another_kind_is_refused(tmp_path, kind, rows):
     file = write(tmp_path, "u.xyz", xyz([f"C 0 0 0 {rows}"], properties=f"species:S:1:pos:R:3:u_iso:{kind}"))
     refusal(file, "u_iso", "one number per atom", "u_iso:R:1")
 

@@ -37,17 +37,17 @@ def silicon(file: Path) -> Specimen:
     return read_specimen(file, zone_axis=[1, 1, 0], up=[0, 0, 1], repeat=[3, 2, 1], u_iso_angstrom2={"Si": 0.006})
 
 
-def test_distinct_positions_of_strontium_titanate():
+def test_distinct_positions_of_strontium_titanate_are_an_eighth_of_a_cell_with_its_edges():
     assert count(srtio3((3, 3, 1)), (192, 192), (16, 16), (3, 3)) == 45
     assert count(srtio3((3, 3, 1)), (192, 192), (48, 48), (1, 1)) == 45
 
 
-def test_distinct_positions_of_silicon_along_110(tmp_path):
+def test_distinct_positions_of_silicon_along_110_are_counted(tmp_path):
     specimen = silicon(tmp_path / "POSCAR")
     assert count(specimen, (192, 160), (16, 24), (3, 2)) == 109
 
 
-def test_distinct_positions_of_molybdenite():
+def test_distinct_positions_of_molybdenite_are_counted():
     specimen = read_specimen(
         EXAMPLES / "examples/mos2.cif", supercell=[[1, 0, 0], [1, 2, 0], [0, 0, 1]], repeat=[4, 2, 1],
         u_iso_angstrom2={"Mo": 0.004, "S": 0.006},

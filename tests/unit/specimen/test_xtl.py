@@ -24,7 +24,7 @@ def xtl(folder: Path, energy: str = "200\n", occupancy: float = 1.0, tail: str =
 
 
 @pytest.mark.parametrize("energy", ["200\n", "300.0\n", ""])
-def test_mustem_with_and_without_its_energy(tmp_path, energy):
+def test_mustem_is_read_with_and_without_its_energy(tmp_path, energy):
     structure = read_structure(xtl(tmp_path, energy, tail="Orientation\n1 0 0\n0 1 0\n0 0 1\n"))
     assert structure.symbols.tolist() == ["Sr", "O", "O", "O", "Ti"]
     np.testing.assert_allclose(structure.positions[4], A / 2)
@@ -43,7 +43,7 @@ def test_orientation_that_turns_the_crystal_is_refused(tmp_path):
     refusal(xtl(tmp_path, tail="Orientation\n1 1 0\n0 0 1\n1 -1 0\n"), "Orientation", "zone_axis")
 
 
-def test_truncated_mustem(tmp_path):
+def test_a_truncated_mustem_file_is_refused(tmp_path):
     file = xtl(tmp_path)
     file.write_text("\n".join(file.read_text().splitlines()[:8]) + "\n")
     refusal(file, "line")

@@ -112,7 +112,7 @@ def test_failure_keys_bound_the_list_and_keep_the_count():
         ("half \ud800 pair", "half pair"),
     ],
 )
-def test_sanitize_message(text, expected):
+def test_a_message_loses_its_secrets_paths_and_control_characters(text, expected):
     message = sanitize_message(text)
     assert message == expected
     assert "CANARY" not in message
@@ -139,7 +139,7 @@ def test_these_names_are_not_taken_for_secrets(name):
     assert not events.names_a_secret(name)
 
 
-def test_sanitize_message_cuts_between_characters():
+def test_a_long_message_is_cut_between_characters():
     message = sanitize_message("ö" * 5000)
     assert len(message.encode()) <= 2048
     assert message.endswith("ö…")

@@ -477,7 +477,7 @@ def test_flush_leaves_the_reporter_usable_and_close_does_not(warnings):
 # Secrets stay in the settings.
 
 
-def test_no_secret_on_disk_in_reprs_or_messages(tmp_path, warnings):
+def test_no_secret_is_on_disk_in_reprs_or_in_messages(tmp_path, warnings):
     secret = "s3cr3t/with:odd@characters"
     with EchoServer() as server:
         settings = settings_for(

@@ -51,7 +51,7 @@ def test_reporting_that_is_off_needs_no_url_but_is_validated(tmp_path):
         resolve({"url": "ftp://x"}, tmp_path)
 
 
-def test_password_from_environment(monkeypatch):
+def test_a_password_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("STEMPHONY_TEST_PASS", "pässword")
     settings = resolve({**ON, "auth_user": "u", "auth_pass_env": "STEMPHONY_TEST_PASS"}, Path())
     assert settings.auth_pass == "pässword"
@@ -59,14 +59,14 @@ def test_password_from_environment(monkeypatch):
 
 
 @pytest.mark.parametrize("text", [CANARY, CANARY + "\n", CANARY + "\r\n", "\ufeff" + CANARY])
-def test_password_from_file(tmp_path, text):
+def test_a_password_is_read_from_a_file_without_its_end_of_line(tmp_path, text):
     password_file(tmp_path, text)
     settings = resolve({**ON, "auth_user": "u", "auth_pass_file": "password"}, tmp_path)
     assert settings.auth_pass == CANARY
     assert settings.warnings == ()
 
 
-def test_password_file_beside_the_working_directory(tmp_path, monkeypatch):
+def test_a_password_file_is_found_in_the_working_directory_too(tmp_path, monkeypatch):
     password_file(tmp_path, mode=0o400)
     monkeypatch.chdir(tmp_path)
     assert resolve({**ON, "auth_user": "u", "auth_pass_file": "password"}, Path("/nonexistent")).auth_pass == CANARY
@@ -114,7 +114,7 @@ CERTIFICATE = re.search(  # one of the certificates that come with requests
 
 
 @pytest.mark.parametrize("text", [CERTIFICATE, f"# of our group\n{CERTIFICATE}\n{CERTIFICATE}"])
-def test_file_of_certificates(tmp_path, text):
+def test_a_file_of_certificates_is_found_beside_the_config(tmp_path, text):
     (tmp_path / "ca.pem").write_text(text)
     assert resolve({**ON, "ca_file": "ca.pem"}, tmp_path).ca_file == str(tmp_path / "ca.pem")
 
@@ -343,7 +343,7 @@ def test_load_of_a_broken_file_shows_nothing_of_it(tmp_path, text):
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_load_of_a_missing_file(tmp_path):
+def test_a_missing_config_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load([tmp_path / "none.yaml"])
 

@@ -130,7 +130,7 @@ def test_line_torn_by_a_full_disk_does_not_spoil_the_next(tmp_path, monkeypatch)
     assert target.path.read_bytes() == b"11\n222\n33\n"
 
 
-def test_real_limit_of_the_file_size(tmp_path):
+def test_events_beyond_the_limit_of_the_file_size_are_counted_as_failures(tmp_path):
     target = Spool(tmp_path / "job.jsonl")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
@@ -143,7 +143,7 @@ def test_real_limit_of_the_file_size(tmp_path):
     assert (target.failures, target.trouble) == (2, "OSError EFBIG")
 
 
-def test_closed_spool_counts(tmp_path):
+def test_a_closed_spool_counts_what_it_cannot_keep(tmp_path):
     target = Spool(tmp_path / "job.jsonl")
     target.close()
     target.close()
@@ -178,7 +178,7 @@ def test_a_claim_is_won_even_if_its_confirmation_was_lost(tmp_path, monkeypatch)
     assert claim(tmp_path / "marker", b"{}") is True
 
 
-def test_claim_lost_in_the_last_moment(tmp_path, monkeypatch):
+def test_a_claim_that_another_process_won_in_between_is_lost(tmp_path, monkeypatch):
     marker = tmp_path / "marker"
     real = os.link
 
@@ -191,7 +191,7 @@ def test_claim_lost_in_the_last_moment(tmp_path, monkeypatch):
     assert marker.read_text() == "of another"
 
 
-def test_claim_without_hard_links(tmp_path, monkeypatch):
+def test_a_claim_without_hard_links_is_won_once(tmp_path, monkeypatch):
     def link(source, target):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 

@@ -48,7 +48,7 @@ def test_every_http_status_has_its_verdict(statuses, verdict):
     assert {verdict_on(status) for status in statuses} == {verdict}
 
 
-def test_retry_after():
+def test_retry_after_is_read_in_seconds_or_as_a_date_up_to_a_minute():
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert retry_after_s("5") == 5.0
     assert retry_after_s(" 21600 ") == 60.0

@@ -114,7 +114,7 @@ def test_the_progress_line_is_readable():
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0, "0 s"), (59.6, "60 s"), (120, "2 min"), (3600, "60 min"), (11100, "3 h 05 min")]
 )
-def test_durations_in_words(seconds, words):
+def test_durations_are_written_in_words(seconds, words):
     assert progress.duration(seconds) == words
 
 
