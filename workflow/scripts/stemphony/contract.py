@@ -96,7 +96,11 @@ UNKNOWN_EXECUTOR: Final = re.compile(r"argument --executor/-e: invalid choice: '
 
 
 def variable(name: str, label: str = "") -> str:
-    """Value of an environment variable, empty if it is not set. For a member of a sweep, the member's own value."""
+    """Value of the environment variable `name`; empty if it is not set.
+
+    With the `label` of a member of a sweep, the member's own value in MEMBERS_VARIABLE comes first. Without a member,
+    `label` is empty.
+    """
     if label and (members := os.environ.get(MEMBERS_VARIABLE)):
         own = json.loads(members).get(label, {})
         if name in own:
@@ -105,7 +109,7 @@ def variable(name: str, label: str = "") -> str:
 
 
 def signal_received(number: int) -> str:
-    """Line that the hooks write as soon as Snakemake receives SIGINT or SIGTERM.
+    """Line that the hooks write as soon as Snakemake receives the signal `number`: SIGINT or SIGTERM.
 
     `stemphony run` looks for it before it passes the signal on, because Snakemake must not receive it twice.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def number_of(count: int, one: str, many: str = "") -> str:
-    """Return a number with its noun in singular or plural: `1 job`, `0 jobs`, `2 defoci`.
+    """Return `count` with its noun in singular or plural: `1 job`, `0 jobs`, `2 defoci`.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_file(file: Path) -> BufferedReader:
-    """Open an ordinary file for reading.
+    """Open the ordinary `file` for reading bytes.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def open_file(file: Path) -> BufferedReader:
 
 
 def read_bytes(file: Path, most: int = LARGEST_BYTES) -> bytes:
-    """Return the content of a file of at most `most` bytes.
+    """Return the content of `file`, which has at most `most` bytes.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def read_bytes(file: Path, most: int = LARGEST_BYTES) -> bytes:
 
 
 def read_text(file: Path, encoding: str = "utf-8", most: int = LARGEST_BYTES) -> str:
-    """Return the text of a file of at most `most` bytes.
+    """Return the text of `file`, which has at most `most` bytes and this `encoding`.
 
     Raises
     ------
@@ -66,7 +66,13 @@ def read_text(file: Path, encoding: str = "utf-8", most: int = LARGEST_BYTES) ->
 
 
 def read_end(file: Path, most: int = END_BYTES) -> str:
-    """Return the last `most` bytes of a log as text. Bytes that are not UTF-8 become a mark. Raises OSError."""
+    """Return the last `most` bytes of the log `file` as text. Bytes that are not UTF-8 become a mark.
+
+    Raises
+    ------
+    OSError
+        See `open_file`.
+    """
     with open_file(file) as stream:
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - most))
         return stream.read(most).decode("utf-8", errors="replace")

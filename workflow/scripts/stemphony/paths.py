@@ -19,20 +19,24 @@ _LABEL = re.compile(
 
 
 def defocus_id(defocus_nm: float) -> str:
-    """Id of a defocus in file names: +2.5 nm is `p2d500`, −10 nm `m10d000`, −0.0 `p0d000`."""
+    """Id of the defocus `defocus_nm` [nm] in file names: +2.5 nm is `p2d500`, −10 nm `m10d000`, −0.0 `p0d000`."""
     rounded = round(defocus_nm, 3) + 0.0
     sign = "m" if rounded < 0 else "p"
     return f"{sign}{abs(rounded):.3f}".replace(".", "d")
 
 
 def defocus_pm(defocus_nm: float) -> int:
-    """The defocus [pm], rounded as in its id. Random seeds depend on this number."""
+    """The defocus `defocus_nm` [nm] in pm, rounded as in its id. Random seeds depend on this number."""
     return round(round(defocus_nm, 3) * 1000)
 
 
 @dataclass(frozen=True)
 class ResultPaths:
-    """Files of one simulation. `root` is its folder: `results/<name>`, or `results/<sweep>/<label>` of a member."""
+    """Files of one simulation. `root` is its folder: `results/<name>`, or `results/<sweep>/<label>` of a member.
+
+    In all methods, `defocus` is an id of `defocus_id`, `configuration` counts from 0, and `run` counts the invocations
+    of Snakemake from 1. Paths of rules have a wildcard in place of some of them.
+    """
 
     root: Path
 
@@ -140,11 +144,11 @@ class ResultPaths:
         return self.root / "reports"
 
     def figure(self, name: str) -> Path:
-        """One image."""
+        """Image `name`: that of a detector, `thickness_curves` or `cbed_mean`."""
         return self.figures / f"{name}.png"
 
     def job(self, defocus: str, configuration: int | str) -> Path:
-        """Result of one (defocus id, configuration)."""
+        """Result of one pair of `defocus` and `configuration`. Either may be a wildcard."""
         number = configuration if isinstance(configuration, str) else f"{configuration:04d}"
         return self.root / "jobs" / f"defocus_{defocus}" / f"configuration_{number}.nc"
 
@@ -154,7 +158,7 @@ class ResultPaths:
         return self.root / "waves"
 
     def waves(self, configuration: int) -> Path:
-        """The waves of one configuration, which serve all its defoci."""
+        """The waves of one `configuration`, which serve all its defoci."""
         return self.waves_folder / f"configuration_{configuration:04d}.npz"
 
     @property
@@ -163,36 +167,48 @@ class ResultPaths:
         return self.root / "checkpoints"
 
     def checkpoint(self, defocus: str, configuration: int) -> Path:
-        """Checkpoint of a job that is not finished: the waves that it has finished."""
+        """Checkpoint of the unfinished job of `defocus` and `configuration`: the waves that it has finished."""
         return self.checkpoints_folder / f"defocus_{defocus}" / f"configuration_{configuration:04d}.checkpoint"
 
     def waves_checkpoint(self, configuration: int) -> Path:
-        """Checkpoint of a configuration's basis, which all defoci share: the waves that are finished."""
+        """Checkpoint of the basis of a `configuration`, which all defoci share: the waves that are finished."""
         return self.checkpoints_folder / "waves" / f"configuration_{configuration:04d}.checkpoint"
 
     def claim(self, defocus: str, configuration: int) -> Path:
-        """Claim of the process that computes a job."""
+        """Claim of the process that computes the job of `defocus` and `configuration`."""
         return self.checkpoint(defocus, configuration).with_suffix(".claim")
 
     def aside(self, defocus: str, configuration: int) -> Path:
-        """Second name of a finished job file. Snakemake deletes the first name if it did not see the job's end."""
+        """Second name of the finished job file of `defocus` and `configuration`.
+
+        Snakemake deletes the first name if it did not see the job's end.
+        """
         return self.checkpoint(defocus, configuration).with_suffix(".nc")
 
     def run(self, number: int) -> Path:
-        """Reports of one invocation of Snakemake."""
+        """Reports of the invocation of Snakemake with this `number`."""
         return self.reports / f"run-{number}"
 
     def progress(self, run: int, defocus: str, configuration: int) -> Path:
-        """State of one job in one run: done, total, and running, finished or failed."""
+        """State of the job of `defocus` and `configuration` in one `run`.
+
+        It holds the done and all waves, and whether the job is running, finished or failed.
+        """
         name = job_name(defocus, configuration)
         return self.run(run) / "progress" / job_folder(name) / f"{name}.json"
 
     def log(self, defocus: str, configuration: int | str) -> Path:
-        """Log of the last attempt at one job. The folder of logs is beside the folder of results."""
+        """Log of the last attempt at the job of `defocus` and `configuration`. Either may be a wildcard.
+
+        The folder of logs is beside the folder of results.
+        """
         return self._beside("logs", defocus, configuration, "log")
 
     def benchmark(self, defocus: str, configuration: int | str) -> Path:
-        """Time and memory of one job, beside the folder of results."""
+        """Time and memory of the job of `defocus` and `configuration`, beside the folder of results.
+
+        Either may be a wildcard.
+        """
         return self._beside("benchmarks", defocus, configuration, "tsv")
 
     def _beside(self, kind: str, defocus: str, configuration: int | str, suffix: str) -> Path:
@@ -213,11 +229,14 @@ class ResultPaths:
         return self.events(run) / "start.jsonl"
 
     def defocus_claim(self, run: int, defocus: str) -> Path:
-        """The START_DEFOCUS event of a run. The job that makes this file sends the event."""
+        """The START_DEFOCUS event of a `run` for this `defocus`. The job that makes this file sends the event."""
         return self.run(run) / f"defocus_{defocus}.START_DEFOCUS.json"
 
     def attempt(self, defocus: str, configuration: int, number: int) -> Path:
-        """Claim of one attempt at one job. `number` counts the attempts of all runs."""
+        """Claim of one attempt at the job of `defocus` and `configuration`.
+
+        `number` counts the attempts of all runs from 1.
+        """
         return self.reports / "attempts" / f"defocus_{defocus}" / f"configuration_{configuration:04d}.{number}"
 
 
@@ -258,7 +277,7 @@ def checksum(file: Path) -> Path:
 
 
 def job_name(defocus: str, configuration: int) -> str:
-    """Name of a job in reports, logs and messages."""
+    """Name of the job of `defocus` (an id) and `configuration` in reports, logs and messages."""
     return f"defocus_{defocus}_configuration_{configuration:04d}"
 
 

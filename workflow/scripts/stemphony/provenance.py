@@ -28,7 +28,15 @@ VERSION = __version__
 
 
 def canonical_json(value: Any) -> str:
-    """JSON text that is the same for the same content: sorted keys, no spaces. Raises ValueError for NaN."""
+    """JSON text that is the same for the same content of `value`: sorted keys, no spaces.
+
+    Raises
+    ------
+    ValueError
+        `value` contains NaN or an infinity.
+    TypeError
+        `value` contains something that JSON does not know.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

@@ -38,13 +38,23 @@ Places = list[list[float]]
 
 
 def seed_of(common: Mapping[str, Any]) -> int | None:
-    """Seed of a budget: that of the config; 1 if the first run of the simulation draws its seed."""
+    """Seed of a budget from the blocks `common` of its config: the config's seed, or 1 if the first run draws its seed.
+
+    None if the config has no seed.
+    """
     seed = common["simulation"]["random_seed"]
     return None if seed is None else seed or 1
 
 
 def chosen_places(experiment: Experiment, specimen: Specimen) -> tuple[Places, Places]:
-    """Choose the positions of the budget, and the scan positions nearest to them, (x, y) [Å]."""
+    """Choose the positions of the budget among those of the `experiment`, from the potential of the `specimen`.
+
+    Returns
+    -------
+    list, list
+        The positions of the budget, at most `POSITIONS`, and the scan positions nearest to their middle, which together
+        are at most `BASIS_POSITIONS`; [x, y] each [Å].
+    """
     every = experiment.probe_positions.reshape(-1, 2)
     chosen = telling_positions(
         every, specimen.species.tolist(), specimen.positions, experiment.cell[:2],

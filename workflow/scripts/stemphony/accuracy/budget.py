@@ -129,11 +129,14 @@ class Budget:
         return tuple(line for line in self.lines if line.kind == NUMERICAL)
 
     def matters_most(self, detector: str, depth: int) -> BudgetLine:
-        """The term with the largest change of this image."""
+        """The term with the largest change of the image of `detector` at the index `depth` of `depths_nm`."""
         return max(self.lines, key=lambda line: abs(line.changes[detector][depth].image))
 
     def total(self, detector: str, depth: int) -> float:
-        """Sum of the numerical changes of an image, as if all had the same sign."""
+        """Sum of the numerical changes of an image, as if all had the same sign, as a share of its mean signal.
+
+        The image is that of `detector` at the index `depth` of `depths_nm`.
+        """
         return math.fsum(abs(line.changes[detector][depth].image) for line in self.numerical)
 
     def record(self) -> dict[str, Any]:
@@ -147,7 +150,7 @@ class Budget:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Budget:
-        """Read a budget from the content of accuracy.json.
+        """Read a budget from `record`, the content of accuracy.json.
 
         Raises
         ------

@@ -36,8 +36,17 @@ def draw(file: Path, budget: Budget, title: str, target: float | None = None) ->
     ----------
     file : Path
         Picture to write; its suffix decides the format.
+    budget : Budget
+        Its terms become the rows, and its detectors the colours.
+    title : str
+        Text above the axes.
     target : float or None
         Wanted accuracy, as a share of the signal; drawn as a vertical line.
+
+    Raises
+    ------
+    StorageError
+        The picture cannot be written.
     """
     import matplotlib as mpl
 

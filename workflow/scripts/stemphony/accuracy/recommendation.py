@@ -44,10 +44,10 @@ class Recommendation:
 
 
 def recommend(budget: Budget, target: float) -> Recommendation:
-    """Refine the term that matters most for the worst image, until all images reach the target or no term is left.
+    """Refine the term that matters most for the worst image, until all images reach `target` or no term is left.
 
-    The numerical changes of an image are added as if all had the same sign. A change that is not known counts as 0, and
-    its term is listed in `unmeasured`.
+    The numerical changes of an image are taken from `budget` and added as if all had the same sign. `target` is a share
+    of the signal. A change that is not known counts as 0, and its term is listed in `unmeasured`.
     """
     lines = {line.name: line for line in budget.numerical}
     levels = dict.fromkeys(lines, 0)

@@ -35,11 +35,14 @@ def run_variant(params: Mapping[str, Any], specimen_file: Path, larger_file: Pat
         Params of the rule: `variant`, and those of prepare_accuracy.
     specimen_file, larger_file : Path
         Files of prepare_accuracy.
+    threads : int
+        Threads that compute the waves.
 
     Returns
     -------
     dict
-        Record of the variant: its numerical choices, and `signals` by detector, depth and position.
+        Record of the variant: its numerical choices, and `signals` by detector, depth and position, as fractions of the
+        incident intensity. If there is no larger cell for the variant `cell`, only the name and the reason.
 
     Raises
     ------

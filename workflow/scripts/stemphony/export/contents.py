@@ -78,7 +78,7 @@ class ExportedScan:
 
     @classmethod
     def of(cls, root: Any, group: str) -> ExportedScan:
-        """Read the scan of the group `images` or `cbed` of an open result."""
+        """Read the scan of the `group` `images` or `cbed` of an open result, whose `root` is the netCDF4 dataset."""
         prefix = {"images": "adf"}.get(group, group)
         variables = root[group].variables
         x, y = (np.asarray(variables[f"{prefix}_position_{axis}"][:], dtype=float) for axis in "xy")
@@ -183,7 +183,15 @@ class Patterns:
         return max(1, READ_BYTES // stored)
 
     def block(self, x: slice, y: slice) -> Floats:
-        """Read the patterns of some positions (nx, ny, kx, ky)."""
+        """Read the patterns of the positions in the slices `x` and `y`, as an array (nx, ny, kx, ky).
+
+        The patterns are fractions of the incident intensity, with the noise of the dose if one was asked for.
+
+        Raises
+        ------
+        ResultError
+            The file is damaged, or a value that needs noise is not finite.
+        """
         columns = range(self.shape[0])[x]
         rows = range(self.shape[1])[y]
         found = np.empty((len(columns), len(rows), *self.shape[2:]), self.dtype)
@@ -226,12 +234,21 @@ class Patterns:
 def patterns_of(
     result: OpenedResult, depth_nm: float | None, defocus_nm: float | None, counting: Counting = NO_NOISE
 ) -> Iterator[Patterns]:
-    """Open the patterns at one depth. None means the exit surface.
+    """Open the patterns of `result` at one depth. They can be read while the context lasts.
+
+    Parameters
+    ----------
+    depth_nm : float or None
+        Depth below the entrance surface; the nearest stored one is used. None: the exit surface.
+    defocus_nm : float or None
+        None: the mean over the defoci.
+    counting : Counting
+        Noise of a dose.
 
     Raises
     ------
     ResultError
-        The result has no patterns, or none at this depth or defocus.
+        The result has no patterns, or none at this depth or defocus, or the scan has no area for a dose.
     """
     _require_patterns(result)
     with result.root() as root:
@@ -287,13 +304,20 @@ def images_of(
     """Read images at one depth.
 
     Without `detectors`, these are the images of detectors and segments, deflections, phases and the centre of mass.
-    With noise, only images of detectors and segments are read. Deflections and phases have another noise, which is not
-    simulated.
+    With the noise of `counting`, only images of detectors and segments are read. Deflections and phases have another
+    noise, which is not simulated.
+
+    Parameters
+    ----------
+    depth_nm : float or None
+        Depth below the entrance surface; the nearest stored one is used. None: the exit surface.
+    defocus_nm : float or None
+        None: the mean over the defoci.
 
     Raises
     ------
     ResultError
-        The result lacks the requested data.
+        The result lacks the requested data, or noise is asked for a deflection or a phase.
     """
     with result.root() as root:
         scan = ExportedScan.of(root, "images")

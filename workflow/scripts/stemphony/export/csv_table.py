@@ -15,7 +15,11 @@ PLACE, VALUE = "%.7g", "%.9g"
 
 
 def write(path: Path, images: Iterable[Sequence[Image]], facts: dict[str, Any]) -> None:
-    """Write a table. `images` has the same images for each depth. Lines that begin with # come first."""
+    """Write the table `path`. Lines that begin with # and hold the `facts` of the result come first.
+
+    `images` has one item for each depth, and the same images in each item. The table has a row for each position and
+    depth.
+    """
     with path.open("w", encoding="utf-8", newline="") as stream:
         for number, depth in enumerate(images):
             if not number:

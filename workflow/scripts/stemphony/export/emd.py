@@ -17,7 +17,10 @@ CHUNK = (1, 1)
 
 
 def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
-    """Write an image as an array (x, y), the order of py4DSTEM's scan axes."""
+    """Write `image` to the new file `path` as an array (x, y), the order of py4DSTEM's scan axes.
+
+    `facts` about the whole result, see `contents.facts`, become metadata.
+    """
     import emdfile
 
     axes = image.scan.axes
@@ -30,7 +33,9 @@ def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
 
 
 def write_patterns(path: Path, patterns: Patterns, facts: dict[str, Any]) -> str:
-    """Write patterns as a data cube (x, y, kx, ky) with the calibration that py4DSTEM uses.
+    """Write `patterns` to the new file `path` as a data cube (x, y, kx, ky) with the calibration that py4DSTEM uses.
+
+    `facts` about the whole result, see `contents.facts`, become metadata.
 
     Returns
     -------

@@ -13,14 +13,20 @@ from stemphony.export.lazy import PatternRows, lazy, one_after_the_other, patter
 
 
 def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
-    """Write an image as a signal (y, x), or a line or a list as a signal of one dimension."""
+    """Write `image` to the new file `path` as a signal (y, x), or a line or a list as a signal of one dimension.
+
+    `facts` about the whole result, see `contents.facts`, become metadata.
+    """
     axes = image.scan.axes[::-1]
     values = np.ascontiguousarray(image.values.T.reshape([len(axis.values) for axis in axes]))
     _write(path, image, values, axes, 0, facts)
 
 
 def write_patterns(path: Path, patterns: Patterns, facts: dict[str, Any]) -> None:
-    """Write patterns as a signal with the navigation axes y, x and the signal axes ky, kx."""
+    """Write `patterns` to the new file `path` as a signal with the navigation axes y, x and the signal axes ky, kx.
+
+    A line or a list has one navigation axis. `facts` about the whole result, see `contents.facts`, become metadata.
+    """
     with one_after_the_other():
         axes = pattern_axes(patterns)
         _write(path, patterns, lazy(patterns), axes, len(axes) - 2, facts, PatternRows(patterns).chunks)

@@ -43,12 +43,12 @@ class PatternRows:
 
 
 def pattern_axes(patterns: Patterns) -> tuple[Axis, ...]:
-    """The axes of `PatternRows`."""
+    """The axes of `PatternRows` of these `patterns`, the slowest first."""
     return (*patterns.scan.axes[::-1], patterns.ky, patterns.kx)
 
 
 def lazy(patterns: Patterns) -> Any:
-    """An array of dask that reads from the open result."""
+    """An array of dask that reads `patterns` from the open result. Its axes are those of `PatternRows`."""
     import dask.array
 
     rows = PatternRows(patterns)

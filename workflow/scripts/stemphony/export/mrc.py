@@ -15,7 +15,10 @@ WIDTH = 80
 
 
 def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
-    """Write an image (y, x) with the size of its pixels. The first row has the smallest y, as MRC requires."""
+    """Write the `image` of a window to the new file `path` as an array (y, x) with the size of its pixels [Å].
+
+    The first row has the smallest y, as MRC requires. `facts` about the whole result become text lines.
+    """
     import mrcfile
 
     x, y = image.scan.axes
@@ -27,9 +30,10 @@ def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
 
 
 def write_patterns(path: Path, patterns: Patterns, facts: dict[str, Any]) -> None:
-    """Write a stack (position, ky, kx). x changes fastest.
+    """Write `patterns` to the new file `path` as a stack (position, ky, kx). x changes fastest.
 
-    The function makes a sparse file and then writes it part by part. A memory map would fill the memory.
+    `facts` about the whole result become text lines. The function makes a sparse file and then writes it part by part.
+    A memory map would fill the memory.
     """
     import mrcfile
 

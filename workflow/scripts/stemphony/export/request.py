@@ -105,7 +105,7 @@ class ExportRequest:
 def export(
     result: OpenedResult, request: ExportRequest, folder: Path, name: str, say: Callable[[str], None]
 ) -> list[Path]:
-    """Write files named after `name` into a folder.
+    """Write what `request` asks of `result` into files of a `folder`, named after `name`.
 
     Parameters
     ----------

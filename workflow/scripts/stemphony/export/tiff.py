@@ -12,7 +12,10 @@ from stemphony.export.contents import Image, facts_of
 
 
 def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
-    """Write an image as a figure shows it: x to the right and y up. So the first row has the largest y."""
+    """Write the `image` of a window to the file `path` as a figure shows it: x to the right and y up.
+
+    So the first row has the largest y. `facts` about the whole result become the text that ImageJ shows.
+    """
     import tifffile
 
     x, y = image.scan.axes

@@ -120,7 +120,10 @@ def _axis(group: Any, name: str) -> Axis:
 
 
 def write_store(path: Path, result: OpenedResult, facts: dict[str, Any]) -> None:
-    """Add the group `waves`, with the positions of probes and columns, to a Zarr store. Make the store if necessary."""
+    """Add the group `waves` of `result`, with the positions of probes and columns, to the Zarr store `path`.
+
+    If there is no store, the function makes it with `facts` about the whole result as its attributes.
+    """
     import xarray
     import zarr
 
@@ -155,7 +158,10 @@ def _places(group: Any) -> Iterator[tuple[str, Any]]:
 
 
 def write_hspy(path: Path, wave: Wave, facts: dict[str, Any]) -> None:
-    """Write one variable as a signal of pictures. Defocus, configuration and position are navigation axes."""
+    """Write one `wave` to the new file `path` as a signal of pictures.
+
+    Defocus, configuration and position are navigation axes. `facts` about the whole result become metadata.
+    """
     from rsciio.hspy import file_writer
 
     told = {**facts, **wave.attributes, "units": wave.units, "long_name": wave.long_name}
@@ -190,7 +196,7 @@ def _signal_axis(axis: Axis, number: int, axes: int) -> dict[str, Any]:
 
 
 def uneven(waves: Sequence[Wave]) -> list[str]:
-    """Return the names of axes whose values HyperSpy cannot hold."""
+    """Return the names of the axes of `waves` whose values HyperSpy cannot hold, because their steps differ."""
     axes = {axis.name: axis for wave in waves for axis in wave.axes}
     return [
         name for name, axis in axes.items()

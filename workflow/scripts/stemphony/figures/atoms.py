@@ -29,7 +29,7 @@ WIDEST_RING = 0.4
 def projected(
     atoms: RestAtoms, extent_nm: tuple[float, float, float, float]
 ) -> tuple[NDArray[np.str_], Floats, Floats]:
-    """Columns of atoms whose rings reach into an extent (left, right, bottom, top), periodic copies included.
+    """Columns of `atoms` whose rings reach into `extent_nm` (left, right, bottom, top) [nm], periodic copies included.
 
     Pixels are centred on their positions. So an atom at the far edge of the window is half a pixel outside the extent.
 
@@ -66,17 +66,14 @@ def projected(
 
 
 def drawn_radius(radius_nm: Floats) -> Floats:
-    """Radius of a ring [nm]."""
+    """Radius of a ring [nm] for covalent radii `radius_nm` [nm]. For a radius of 0, `RADIUS_NM` is used."""
     return RADIUS_SHARE * np.where(radius_nm > 0, radius_nm, RADIUS_NM)
 
 
 def mark_columns(grid: PanelGrid, atoms: RestAtoms, points: float) -> None:
-    """Draw a ring around each column of atoms, and a legend of the elements below the images.
+    """Draw a ring around each column of `atoms` in each panel of `grid`, and a legend of the elements below the images.
 
-    Parameters
-    ----------
-    points : float
-        Size of the text.
+    `points` is the size of the text [pt], on which the width of the lines depends.
     """
     from matplotlib.collections import EllipseCollection
     from matplotlib.lines import Line2D

@@ -95,13 +95,17 @@ def deflection(
         The positions of the scan.
     values_mrad : (nx, ny, 2) array
         Components along x and y [mrad].
+    depth_nm, defocus_nm : float, float or None
+        Where they were measured. `defocus_nm` is None for the mean over several defoci.
+    treatment : Treatment
+        Only its copies and its interpolation are used.
     what : str
         Name of the measurement, for titles.
 
     Raises
     ------
     ResultError
-        The scan is not a window.
+        The scan is not a window, or does not repeat along an axis with copies.
     """
     if positions.kind != WINDOW:
         raise ResultError("the scan is a line or a list, not a window: it has no map of the deflection.")
@@ -117,7 +121,7 @@ def deflection(
 
 
 def colours(values: Floats, largest: float) -> Floats:
-    """RGB colours (…, 3) of vectors (…, 2). The hue is the direction, and the brightness is the length.
+    """RGB colours (…, 3) from 0 to 1 of vectors `values` (…, 2). The hue is the direction, the brightness the length.
 
     Red is +x. From there, the hue goes counter-clockwise through yellow and green to +y. A vector of the length
     `largest` has the brightest colour.
@@ -133,7 +137,23 @@ def colours(values: Floats, largest: float) -> Floats:
 def draw(
     fields: Sequence[Deflection], style: Style, atoms: RestAtoms | None = None, remarks: Sequence[str] = ()
 ) -> Any:
-    """Draw two panels for each depth: the directions as colours with a colour wheel, and arrows over the length."""
+    """Draw two panels for each depth: the directions as colours with a colour wheel, and arrows over the length.
+
+    Parameters
+    ----------
+    fields : sequence of Deflection
+        The depths in the order of the rows, with the same pixels.
+    style : Style
+    atoms : RestAtoms or None
+        Atoms to draw over the panels.
+    remarks : sequence of str
+        Remarks on the whole figure. They are the first lines below it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not saved yet.
+    """
     left, right, bottom, top = fields[0].extent_nm
     with style.applied():
         elements = () if atoms is None else atoms.elements
@@ -187,7 +207,10 @@ def _colour_panel(panel: Any, one: Deflection, title: str) -> None:
 
 
 def arrow_step(one: Deflection, most: int) -> int:
-    """Pixels between arrows, for at most `most` arrows. If possible, they are at the same places in each copy."""
+    """Pixels between arrows over the pixels of `one`, for at most `most` arrows along the longer side.
+
+    If possible, the arrows are at the same places in each copy of the window.
+    """
     nx, ny = one.values_mrad.shape[:2]
     least = max(1, math.ceil(max(nx, ny) / most))
     common = math.gcd(*one.period)

@@ -39,10 +39,12 @@ def draw(
     is_linear: bool = False,
     remarks: Sequence[str] = (),
 ) -> Any:
-    """Draw patterns of one position at several depths, kx to the right and ky upwards.
+    """Draw patterns of one position at several depths, kx to the right and ky upwards, in this `style`.
 
     Parameters
     ----------
+    patterns : sequence of Pattern
+        They have the same pixels.
     detectors : mapping
         The ring of each name. Rings outside of the pattern are left out.
     semiangle_mrad : float

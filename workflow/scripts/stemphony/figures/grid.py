@@ -64,7 +64,7 @@ class PanelGrid:
         return self.panels[(len(self.panels) - 1) // self.columns * self.columns]
 
     def add_legend(self, handles: Sequence[Any]) -> None:
-        """Draw the legend whose labels were given when the grid was made."""
+        """Draw a legend of `handles`, artists of matplotlib. Their labels were given when the grid was made."""
         self.figure.legend(
             handles=handles, loc="center", bbox_to_anchor=(0.5, self.legend_height), ncols=self.legend_columns,
             borderpad=0, handletextpad=HANDLE_PAD, handlelength=HANDLE, columnspacing=ENTRY_GAP,

@@ -28,6 +28,7 @@ def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = No
     ----------
     pictures : sequence of Picture
         Ordered by depth, then by detector.
+    style : Style
     atoms : RestAtoms or None
         Atoms to draw over the images.
     remarks : sequence of str
@@ -93,21 +94,24 @@ def _image(panel: Panel, picture: Picture, title: str) -> None:
 
 
 def bar_length(width_nm: float) -> float:
-    """Length of a scale bar [nm]: 1, 2 or 5 times a power of ten, at most 45 % of the image."""
+    """Length of a scale bar [nm] in an image of the width `width_nm` [nm].
+
+    It is 1, 2 or 5 times a power of ten, and at most 45 % of the width.
+    """
     most = 0.45 * width_nm
     power = 10.0 ** math.floor(math.log10(most))
     return next(step * power for step in (5.0, 2.0, 1.0) if step * power <= most * (1 + 1e-9))
 
 
 def bar_text(length_nm: float) -> str:
-    """Text of a scale bar: its length in nm, or in Å below 1 nm."""
+    """Text of a scale bar of `length_nm` [nm]: the length in nm, or in Å below 1 nm."""
     return f"{length_nm:g} nm" if length_nm > 0.999 else f"{10 * length_nm:g} Å"
 
 
 def scale_bar(axes: Any, points: float) -> None:
-    """Draw a scale bar below an image, at its left edge. There it hides nothing, and it has the colour of the text.
+    """Draw a scale bar below the image in `axes`, whose x axis is in nm, at its left edge.
 
-    `points` is the size of the text [pt].
+    There it hides nothing, and it has the colour of the text. `points` is the size of the text [pt].
     """
     from matplotlib import rcParams
     from matplotlib.font_manager import FontProperties

@@ -69,7 +69,7 @@ class Line:
 
 
 def of_curve(curve: ThicknessCurve, at_nm: Place | None) -> Line:
-    """The panel of a thickness curve."""
+    """The panel of a thickness `curve` of the position `at_nm` (x, y) [nm]; None for the mean over the scan."""
     has_range = at_nm is None
     parts = ["mean over the scan" if has_range else f"position ({at_nm[0]:g}, {at_nm[1]:g}) nm" if at_nm else ""]
     if curve.errors is not None:
@@ -84,7 +84,10 @@ def of_curve(curve: ThicknessCurve, at_nm: Place | None) -> Line:
 
 
 def of_profile(signal: Signal, along: Profile, begin: Place | None, end: Place | None) -> Line:
-    """The panel of a line profile."""
+    """The panel of a line profile `along`, read from `signal` between the places `begin` and `end` (x, y) [nm].
+
+    The places are None if the scan is a line itself.
+    """
     parts = (
         [] if begin is None or end is None else [f"from ({begin[0]:g}, {begin[1]:g}) to ({end[0]:g}, {end[1]:g}) nm"]
     )
@@ -97,7 +100,7 @@ def of_profile(signal: Signal, along: Profile, begin: Place | None, end: Place |
 
 
 def of_list(signal: Signal) -> Line:
-    """The panel of a list of positions. `x_nm` holds the numbers of the positions."""
+    """The panel of the image `signal` of a list of positions. `x_nm` holds the numbers of the positions."""
     errors = None if signal.errors is None else signal.errors[:, 0]
     return Line(
         f"{_title(signal.name, signal.ring_mrad)}, {signal.depth_nm:.3g} nm", "number of the position",
@@ -107,7 +110,10 @@ def of_list(signal: Signal) -> Line:
 
 
 def draw(lines: Sequence[Line], style: Style, remarks: Sequence[str] = ()) -> Any:
-    """Draw the panels with a common axis along x, in % of the beam, mrad or rad. `remarks` stand first below them."""
+    """Draw the panels `lines` with a common axis along x, in % of the beam, mrad or rad, in this `style`.
+
+    `remarks` stand first below the panels, before the note of the first line.
+    """
     from matplotlib.ticker import MaxNLocator
 
     columns = min(len(lines), MOST_COLUMNS[style.size])

@@ -64,7 +64,7 @@ class Treatment:
             raise ResultError(f"--seed: got {self.seed}; 0 or more is needed.")
 
     def repeats(self, positions: Positions) -> Repeats:
-        """Whether and how the window repeats along x and y.
+        """Whether and how the window of `positions` repeats along x and y.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class Picture:
 
 
 def picture(positions: Positions, signal: Signal, treatment: Treatment) -> Picture:
-    """Prepare an image for drawing.
+    """Prepare the image `signal` of the scan `positions` for drawing, with this `treatment`.
 
     Raises
     ------
@@ -184,9 +184,11 @@ def picture(positions: Positions, signal: Signal, treatment: Treatment) -> Pictu
 
 
 def copies(values: Floats, treatment: Treatment, repeats: Repeats) -> Floats:
-    """Copies of a window side by side, at least as many as wanted. For interpolation, they repeat without a shift.
+    """Copies of a window side by side, at least as many as `treatment` wants.
 
-    `values` (nx, ny) is the window.
+    For interpolation, they repeat without a shift.
+
+    `values` (nx, ny) is the window, and `repeats` says how it repeats, see `physics.source_size.Repeats`.
     """
     times = treatment.tile
     if treatment.finer > 1:
@@ -200,9 +202,9 @@ def copies(values: Floats, treatment: Treatment, repeats: Repeats) -> Floats:
 
 
 def finer(large: Floats, shape: tuple[int, ...], treatment: Treatment, repeats: Repeats) -> Floats:
-    """Interpolate copies of a window, and cut off the copies that are not wanted.
+    """Interpolate copies of a window as `treatment` wants, and cut off the copies that are not wanted.
 
-    `large` is the array from `copies`, and `shape` is the shape of one window.
+    `large` is the array from `copies`, `shape` is the shape of one window, and `repeats` says how it repeats.
     """
     if treatment.finer > 1:
         periodic = (repeats[0] is not None, repeats[1] is not None)

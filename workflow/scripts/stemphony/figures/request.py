@@ -73,12 +73,14 @@ class Drawn:
 
 
 def draw(result: OpenedResult, request: FigureRequest, style: Style) -> Drawn:
-    """Draw the requested figure.
+    """Draw the figure that `request` asks of `result`, in this `style`.
 
     Raises
     ------
     ResultError
         The result lacks the data, or an option does not belong to this kind of figure.
+    StorageError
+        The style file cannot be read.
     """
     if request.kind not in _DRAW:
         raise ResultError(f"got {request.kind!r}; a figure shows one of {', '.join(KINDS)}.")

@@ -86,7 +86,10 @@ class Style:
             yield
 
     def figure(self, height: float, width: float | None = None, layout: str | None = "constrained") -> Any:
-        """An empty figure of a height and width [inch]. Call this method inside `applied`."""
+        """An empty figure of this `height` and `width` [inch]; without a width, that of the style.
+
+        `layout` is the layout engine of matplotlib, None for fixed places. Call this method inside `applied`.
+        """
         return _figure_class()(figsize=(width or self.width, height), layout=layout)
 
 
@@ -105,7 +108,10 @@ def _figure_class() -> Any:
 
 
 def colour(index: int) -> str:
-    """One of the colours of the style. Call this function inside `applied`, because figures are saved outside of it."""
+    """Colour of the style with this `index`, as #rrggbb; behind the last colour, the first one follows.
+
+    Call this function inside `applied`, because figures are saved outside of it.
+    """
     from matplotlib import rcParams
     from matplotlib.colors import to_hex
 
@@ -114,7 +120,7 @@ def colour(index: int) -> str:
 
 
 def save(figure: Any, file: Path) -> None:
-    """Write a figure as PNG, PDF or SVG. The ending of the file name decides which.
+    """Write a `figure` to `file` as PNG, PDF or SVG. The ending of the file name decides which.
 
     Raises
     ------
@@ -137,7 +143,7 @@ UNITS: dict[str, tuple[float, str]] = {"1": (100.0, "% of the beam"), "mrad": (1
 
 
 def unit_in_words(unit: str) -> str:
-    """The unit of stored values, as a text for JSON."""
+    """The `unit` of stored values, as a text for JSON."""
     return "fraction of the incident beam" if unit == "1" else unit
 
 
@@ -150,7 +156,7 @@ PHASES = {"idpc": "iDPC", "icom": "iCoM", "dpc_x": "DPC x", "dpc_y": "DPC y"}
 
 
 def label(name: str) -> str:
-    """Name of a detector or image in a figure."""
+    """Text that figures show for the detector or image `name`."""
     if name in KNOWN_NAMES:
         return name.upper()
     for end, shown in PHASES.items():

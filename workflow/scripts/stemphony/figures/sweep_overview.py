@@ -29,7 +29,10 @@ class Row:
 
 
 def draw(combined: Combined, style: Style) -> Any:
-    """Draw the exit surface of all members. Panels of a detector share one scale, so that they can be compared."""
+    """Draw the exit surface of all members of the sweep `combined`, in this `style`.
+
+    Panels of a detector share one scale, so that they can be compared. At most `MOST_ROWS` rows are drawn.
+    """
     everything = rows(combined)
     shown = everything[:MOST_ROWS]
     columns = max((len(row.members) for row in shown), default=1)
@@ -66,7 +69,11 @@ def _keys(combined: Combined) -> list[str]:
 
 
 def rows(combined: Combined) -> list[Row]:
-    """The rows. Each detector has one for each combination of the swept keys, without the key of the columns."""
+    """The rows of the figure of a sweep `combined`.
+
+    Each detector has one for each combination of the swept keys, without the key of the columns. A row with more than
+    `MOST_COLUMNS` values continues in the next row.
+    """
     *outer, last = combined.axes
     number = len(last.values)
     made = []

@@ -29,7 +29,7 @@ _UNITS = {"nm-2": "1/nm", "nm-1": "1/nm", "rad": "rad", "1": "incident wave = 1"
 
 
 def draw(pictures: Sequence[WavePicture], style: Style, remarks: Sequence[str] = ()) -> Any:
-    """Draw the pictures of one position with axes in nm: x to the right, y upwards, depth downwards.
+    """Draw the `pictures` of one position with axes in nm: x to the right, y upwards, depth downwards, in this `style`.
 
     Parameters
     ----------

@@ -78,7 +78,13 @@ class Result:
     def image(self, detector: Detector, depth_nm: float | None = None, defocus_nm: float | None = None) -> DataArray:
         """Image of a detector, (y, x): `.plot()` draws x to the right and y upwards.
 
-        A line scan gives (distance), a list of positions (position).
+        A line scan gives (distance), a list of positions (position). The class says how `detector`, `depth_nm` [nm] and
+        `defocus_nm` [nm] choose an image.
+
+        Raises
+        ------
+        StemphonyError
+            The result has no such detector, depth or defocus. The text lists those that it has.
         """
         signal = self._opened.signal(detector, depth_nm, defocus_nm)
         return arrays.image(self._opened.positions, signal, signal.values, signal.name, "signal")
@@ -87,6 +93,8 @@ class Result:
         self, detector: Detector, depth_nm: float | None = None, defocus_nm: float | None = None
     ) -> DataArray:
         """Standard error over configurations of each pixel of `image`.
+
+        `detector`, `depth_nm` and `defocus_nm` choose the image, as the class says.
 
         Raises
         ------
@@ -111,8 +119,14 @@ class Result:
     ) -> DataArray:
         """Signal along the line from `begin_nm` to `end_nm`, places (x, y) in nm, interpolated between the positions.
 
-        Without `points`, the line has 8 points per step of the scan. If the result has standard errors, they are the
-        coordinate `standard_error`. For a line scan, leave out the places.
+        It is read from the `image` of the same `detector`, `depth_nm` and `defocus_nm`. Without `points`, the line has
+        8 points per step of the scan. If the result has standard errors, they are the coordinate `standard_error`. For
+        a line scan, leave out the places.
+
+        Raises
+        ------
+        StemphonyError
+            The line has no length or leaves the scan, the scan is a list, or the result does not hold the signal.
         """
         signal = self._opened.signal(detector, depth_nm, defocus_nm)
         line = profile(self._opened.positions, signal, begin_nm, end_nm, points)
@@ -129,11 +143,11 @@ class Result:
     ) -> DataArray:
         """Signal against the depth: at the position nearest to `at_nm`, or the mean over the scan or a part of it.
 
-        `x_nm` and `y_nm` choose a part of the scan. It has the positions with x and y in these ranges, [from, to).
-        The coordinate `positions` counts them. `distinct_positions` counts copies by symmetry only once, and so does
-        `standard_error`, which assumes that the distinct positions are independent. They see the same atoms, so the
-        true error lies between `standard_error` and `largest_error`. For the mean over the whole scan,
-        `standard_error` is the largest error.
+        The signal is that of `detector` and `defocus_nm`, and `at_nm` is a place (x, y) in nm. `x_nm` and `y_nm` choose
+        a part of the scan. It has the positions with x and y in these ranges, [from, to). The coordinate `positions`
+        counts them. `distinct_positions` counts copies by symmetry only once, and so does `standard_error`, which
+        assumes that the distinct positions are independent. They see the same atoms, so the true error lies between
+        `standard_error` and `largest_error`. For the mean over the whole scan, `standard_error` is the largest error.
 
         Raises
         ------
@@ -157,12 +171,27 @@ class Result:
     ) -> DataArray:
         """Diffraction pattern (ky, kx) of the position nearest to `at_nm`, or the mean over the scan (PACBED).
 
-        If the result has standard errors of the mean, they are the coordinate `standard_error`.
+        `at_nm` is a place (x, y) in nm. The class says how `depth_nm` and `defocus_nm` choose. If the result has
+        standard errors of the mean, they are the coordinate `standard_error`.
+
+        Raises
+        ------
+        StemphonyError
+            The result has no patterns, or none at this place, depth or defocus.
         """
         return arrays.pattern(pattern(self._opened, at_nm, depth_nm, defocus_nm))
 
     def center_of_mass(self, depth_nm: float | None = None, defocus_nm: float | None = None) -> DataArray:
-        """Centre of mass of the diffraction patterns [mrad], (component, y, x) with the components x and y."""
+        """Centre of mass of the diffraction patterns [mrad], (component, y, x) with the components x and y.
+
+        The class says how `depth_nm` and `defocus_nm` choose. A scan that is a line or a list gives its own axis in
+        place of y and x.
+
+        Raises
+        ------
+        StemphonyError
+            The result has no centre of mass, or no such depth or defocus.
+        """
         values, depth = self._opened.center_of_mass(depth_nm, defocus_nm)
         signal = Signal("center_of_mass", None, values, None, depth, self._opened.mean.defocus(defocus_nm), 0.0)
         return arrays.center_of_mass(self._opened.positions, signal)
@@ -191,20 +220,30 @@ class Result:
         style: str | Path | None = None,
         output: str | Path | None = None,
     ) -> Figure:
-        """Draw a figure, as `stemphony plot` does; docs/how-to/figures.md explains each option.
+        """Draw a figure, which a notebook shows, as `stemphony plot` does. docs/how-to/figures.md explains each option.
 
         Parameters
         ----------
         kind : str
-            `images`, `curves`, `profile`, `pattern`, `com` for the centre of mass, or `dpc` for the deflection that
-            segments measure.
+            `images`, `curves`, `profile`, `pattern`, `waves`, `com` for the centre of mass, or `dpc` for the
+            deflection that segments measure.
+        detector, depth_nm, defocus_nm
+            As in the other methods, or sequences of detectors and depths. Without a detector, all rings are drawn.
+        at_nm, begin_nm, end_nm : (float, float) or None
+            Places (x, y) [nm]: of a curve, pattern or wave, and where a profile begins and ends.
+        tile, interpolate, source_nm, dose, seed, standard_error, periodic
+            `tile`, `finer`, `source_nm`, `dose`, `seed`, `shows_errors` and `is_periodic` of `pictures.Treatment`.
+        atoms, linear, dark : bool
+            Rings around the atoms, a linear scale of a pattern, a dark background.
+        size, style
+            A key of `figures.style.SIZES`, and a style file of matplotlib.
         output : str or Path or None
             File to write: PNG, PDF or SVG.
 
-        Returns
-        -------
-        matplotlib.figure.Figure
-            A notebook shows it without further commands.
+        Raises
+        ------
+        StemphonyError
+            The result lacks the data, an option does not belong to this kind, or a file cannot be read or written.
         """
         from stemphony.figures.pictures import Treatment
         from stemphony.figures.request import FigureRequest, draw
