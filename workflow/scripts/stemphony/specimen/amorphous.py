@@ -50,6 +50,8 @@ def with_films(
 
     Parameters
     ----------
+    file : Path
+        Structure file, for messages.
     block : Structure
         In an orthogonal cell without vacuum.
     layers : mapping or None

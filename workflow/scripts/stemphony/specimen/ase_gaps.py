@@ -18,7 +18,7 @@ BOHR = 0.529177210544  # Å
 
 
 def notes_of(file: Path, format_ase: str) -> list[str]:
-    """Notes that a user must know when ASE reads this format.
+    """Notes that a user must know when ASE reads `file` in the format `format_ase`, ASE's own name of it.
 
     Raises
     ------

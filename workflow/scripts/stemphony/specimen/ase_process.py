@@ -150,7 +150,11 @@ def _ended(status: int, size: int, memory: int, seconds: int) -> str:
 
 
 def serve(file: str, index: str, format_ase: str, memory: str, seconds: str) -> None:
-    """Read a file and write its structures to the standard output; `read_frames` runs this in a separate process."""
+    """Read `file` and write its structures to the standard output; `read_frames` runs this in a separate process.
+
+    All arguments are words of its command line: `index` and `format_ase` in the syntax of ASE, the `memory` [bytes]
+    that reading may use, and its CPU time `seconds` [s].
+    """
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # if a reader prints, its text must not get into the answer
     ase_reader.load()

@@ -51,7 +51,9 @@ def load() -> None:
 
 
 def frames(file: Path, index: str, format_ase: str) -> Iterator[Structure]:
-    """Structures of a file, read in this process.
+    """Structures of `file`, read in this process.
+
+    `index` is a number or a slice in the syntax of ASE, and `format_ase` is ASE's name of the format.
 
     Raises
     ------
@@ -98,7 +100,13 @@ def _structures(file: Path, format_ase: str, found: Iterator[Any], index: str) -
 
 
 def required_format(file: Path) -> str:
-    """Return what `known_format` returns. If ASE knows no format, raise a SpecimenError that says what to do."""
+    """ASE's name of the format of `file`, see `known_format`.
+
+    Raises
+    ------
+    SpecimenError
+        The file cannot be read, or ASE does not know its format. The text says what to do.
+    """
     found = known_format(file)
     if found is None:
         raise SpecimenError(
@@ -126,7 +134,7 @@ def _as_plain_text(file: Path) -> Iterator[Path]:
 
 
 def has_frames(format_ase: str) -> bool:
-    """Whether a file of this format may hold several structures."""
+    """Whether a file of the format `format_ase`, named as in ASE, may hold several structures."""
     from ase.io.formats import get_ioformat
 
     return not get_ioformat(format_ase).single

@@ -70,9 +70,10 @@ class Build:
 def oriented(file: Path, structure: Structure, build: Build) -> Oriented:
     """The crystal in an orthogonal cell: along `zone_axis`, or along the rows of `supercell`, or as the file has it.
 
-    Without `zone_axis` and `supercell`, there are two cases. If the edges of a cell run along x, y and z in any order
-    or direction, it keeps its Cartesian coordinates, and the beam runs along z of the file. Any other orthogonal cell
-    is turned until a, b, c run along x, y, z.
+    `structure` is that of the `file`, and `build` has the keys of the config. Without `zone_axis` and `supercell`,
+    there are two cases. If the edges of a cell run along x, y and z in any order or direction, it keeps its Cartesian
+    coordinates, and the beam runs along z of the file. Any other orthogonal cell is turned until a, b, c run along x,
+    y, z.
 
     Raises
     ------
@@ -256,12 +257,16 @@ def _not_orthogonal(cell: Floats, edges: Floats, which: str) -> str:
 
 
 def shifted(file: Path, crystal: Oriented, raw: Structure, build: Build) -> Oriented:
-    """The crystal with `origin` at x = y = 0 and the first layer behind `termination` at z = 0.
+    """The `crystal` with `origin` at x = y = 0 and the first layer behind `termination` at z = 0.
 
     Parameters
     ----------
+    file : Path
+        Structure file, for messages.
     raw : Structure
         The structure of the file. `origin` names one of its sites.
+    build : Build
+        Gives `origin` and `termination`.
     """
     positions = crystal.structure.positions
     if build.origin is not None:
@@ -392,7 +397,10 @@ class Building:
 
     @classmethod
     def of(cls, crystal: Oriented, build: Build, repeat: tuple[int, int, int]) -> Building:
-        """Summarise a specimen that was built from `repeat` copies of a crystal along x, y, z."""
+        """Summarise a specimen that was built from `repeat` copies of a `crystal` along x, y, z.
+
+        `build` has the keys of the config.
+        """
         origin = ""
         if build.origin is not None:
             where = f"the first {build.origin} of the file" if isinstance(build.origin, str) else list(build.origin)
@@ -438,6 +446,8 @@ def _asked(build: Build) -> tuple[float | None, float | None, float | None]:
 def whole_cells(file: Path, crystal: Oriented, build: Build) -> tuple[int, int, int]:
     """Number of copies of the oriented cell along x, y, z: `repeat`, or the smallest number that reaches the sizes.
 
+    `crystal` is the oriented cell, `build` gives `repeat` and the sizes, and `file` is named in messages.
+
     Raises
     ------
     SpecimenError
@@ -455,7 +465,7 @@ def whole_cells(file: Path, crystal: Oriented, build: Build) -> tuple[int, int, 
 
 
 def repeated(crystal: Oriented, repeat: Sequence[int]) -> Structure:
-    """Whole cells side by side, the last axis fastest."""
+    """Whole cells of `crystal` side by side, `repeat` of them along x, y and z, the last axis fastest."""
     positions = lattice.repeated(crystal.lengths, crystal.structure.positions, repeat)
     block = copied(crystal.structure, positions, np.diag(crystal.lengths * np.asarray(repeat)))
     if block.slice_id is None:

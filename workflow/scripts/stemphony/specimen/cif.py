@@ -43,7 +43,13 @@ def read_cif(file: Path) -> Structure:
 
 
 def read_block(file: Path, block: CifBlock, format: str) -> Structure:
-    """The structure of one block. The block may come from another format that was converted."""
+    """The structure of one `block` of `file`. The block may come from another `format` that was converted.
+
+    Raises
+    ------
+    SpecimenError
+        The block has no cell, no atoms, or contradicts itself.
+    """
     cell = read_cell(file, block)
     sites = read_sites(file, block, cell)
     stated = _stated(block)
@@ -84,7 +90,13 @@ def _possible(
 
 
 def read_cell(file: Path, block: CifBlock) -> Floats:
-    """Edges of the cell as rows [Å]: a along x, b in the plane of x and y. Raises SpecimenError without one."""
+    """Edges of the cell of a `block` as rows [Å]: a along x, b in the plane of x and y. `file` is named in messages.
+
+    Raises
+    ------
+    SpecimenError
+        A length or angle is missing or impossible, or they contradict the volume in the block.
+    """
     from ase.geometry import cellpar_to_cell
 
     values = []

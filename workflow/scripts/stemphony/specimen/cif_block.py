@@ -106,7 +106,20 @@ def read_blocks(file: Path) -> list[CifBlock]:
 
 
 def parsed(text: str) -> Any:
-    """Parse a CIF with gemmi. If quotes are missing, they are added. `block_of` compares columns that stand twice."""
+    """Parse the `text` of a CIF with gemmi. If quotes are missing, they are added.
+
+    `block_of` compares columns that stand twice.
+
+    Returns
+    -------
+    gemmi.cif.Document
+        The document of the first spelling that can be parsed.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        The text is no CIF, even with these corrections.
+    """
     import gemmi
 
     try:
@@ -168,7 +181,13 @@ def _readable(detail: str) -> str:
 
 
 def block_of(file: Path, block: Any) -> CifBlock:
-    """Values of one block. If a name stands twice, its values must be the same."""
+    """Values of one `block` of gemmi. If a name stands twice, its values must be the same.
+
+    Raises
+    ------
+    SpecimenError
+        They differ, and they decide the atoms. The text names `file` and the block.
+    """
     raw: dict[str, list[str]] = {}
     written: dict[str, str] = {}
 
@@ -215,7 +234,7 @@ def _normal(tag: str) -> str:
 
 
 def structure_block(file: Path, blocks: Sequence[CifBlock]) -> CifBlock:
-    """The only block with a structure.
+    """The only one of `blocks` with a structure. `file` is named in messages.
 
     Raises
     ------

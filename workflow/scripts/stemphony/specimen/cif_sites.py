@@ -93,9 +93,9 @@ class Sites:
 
 
 def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
-    """All sites that are atoms. The notes name what is left out.
+    """All sites of a `block` that are atoms. The notes name what is left out.
 
-    `cell` has the edges as rows [Å].
+    `cell` (3, 3) has the edges as rows [Å], and `file` is named in messages.
 
     Raises
     ------

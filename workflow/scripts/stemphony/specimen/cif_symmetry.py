@@ -89,7 +89,9 @@ class Symmetry:
 
 
 def candidates(file: Path, block: CifBlock, cell: Floats) -> list[Symmetry]:
-    """Sets of operations that the block may mean: one if it is clear, several if it does not say origin or setting.
+    """Sets of operations that the `block` may mean: one if it is clear, several if it does not say origin or setting.
+
+    `cell` (3, 3) has the edges as rows [Å], and `file` is named in messages.
 
     Raises
     ------
@@ -144,7 +146,10 @@ def _distinct(found: Sequence[Symmetry]) -> list[Symmetry]:
 
 
 def identity(origin: str, notes: tuple[str, ...] = ()) -> Symmetry:
-    """P 1, for a list of all atoms of a cell."""
+    """P 1, for a list of all atoms of a cell.
+
+    `origin` says where the symmetry comes from, `notes` what a user must know.
+    """
     return _made(["x,y,z"], origin, notes)
 
 

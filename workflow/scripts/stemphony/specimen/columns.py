@@ -65,7 +65,9 @@ class Quantities:
 
 
 def take(arrays: Mapping[str, Any], file: Path) -> Quantities:
-    """Take U, B, occupancy and charge from named columns. A note names columns that are not used.
+    """Take U, B, occupancy and charge from `arrays`, columns by name. A note names columns that are not used.
+
+    `file` is named in messages.
 
     Raises
     ------

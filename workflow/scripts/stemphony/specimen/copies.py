@@ -20,10 +20,19 @@ def expanded(file: Path, model: Any, notes: list[str], records: str) -> CifBlock
 
     Parameters
     ----------
+    file : Path
+        Structure file, for messages.
+    model : gemmi.Structure
+        The function adds the copies to it.
     notes : list of str
         The function appends a note to this list if there are copies.
     records : str
         Name of the matrices in the file, for the note.
+
+    Raises
+    ------
+    SpecimenError
+        There are more copies than any file needs.
     """
     import gemmi
 
@@ -46,13 +55,16 @@ def _numbers(chains: Sequence[str], listed: set[str]) -> list[str]:
 
 
 def has_copies(block: CifBlock) -> bool:
-    """Whether an mmCIF repeats its atoms by matrices (`_struct_ncs_oper`) that are not applied yet."""
+    """Whether the `block` of an mmCIF repeats its atoms by matrices (`_struct_ncs_oper`) that are not applied yet."""
     codes = [code.lower() for code in block.raw.get("_struct_ncs_oper_code", [])]
     return "generate" in codes and "_atom_site_cartn_x" in block.raw
 
 
 def of_mmcif(file: Path, text: str, name: str, notes: list[str]) -> CifBlock:
-    """The block `name` of an mmCIF with its copies applied."""
+    """The block `name` of the `text` of an mmCIF with its copies applied. `file` is named in messages.
+
+    The function appends a note to `notes` if there are copies.
+    """
     import gemmi
 
     raw = next(block for block in parsed(text) if block.name == name)

@@ -82,7 +82,7 @@ class Crystal:
         return _formula(self.atoms)
 
     def text(self, formula: str) -> str:
-        """One line of the plan."""
+        """One line of the plan. `formula` is that of the cell of the file, empty if it is not known."""
         counts = ", ".join(f"{_number(number)} {symbol}" for symbol, number in self.atoms.items())
         parts = [f"{formula} in the file's cell", counts] if formula else [counts]
         gaps = ""
@@ -110,7 +110,13 @@ class Crystal:
         return []
 
     def require_density(self, file: Path | str) -> None:
-        """Raise SpecimenError if no real crystal has such a high density."""
+        """Refuse a density that no real crystal has. `file` is named in the message.
+
+        Raises
+        ------
+        SpecimenError
+            The density exceeds `DENSEST`.
+        """
         if self.density > DENSEST:
             raise SpecimenError(
                 file,
@@ -122,7 +128,7 @@ class Crystal:
 
 
 def formula(structure: Structure) -> str:
-    """Formula of the cell of the file, with occupancies, elements in the order of the file: `Sr Ti O3`."""
+    """Formula of the cell of a `structure`, with occupancies, elements in the order of the file: `Sr Ti O3`."""
     occupancy = np.ones(len(structure.symbols)) if structure.occupancy is None else structure.occupancy
     return _formula(_counts(structure.symbols, occupancy))
 
@@ -132,9 +138,14 @@ def _formula(counts: Mapping[str, float]) -> str:
 
 
 def require_distances(specimen: Specimen, minimum: float = CLOSEST, file: Path | str = "") -> None:
-    """Raise SpecimenError with the first pair of atoms closer than `minimum` [Å], periodic in x and y.
+    """Refuse pairs of atoms of a `specimen` that are closer than `minimum` [Å], periodic in x and y.
 
-    A pair does not count if the two atoms are never present together.
+    A pair does not count if the two atoms are never present together. `file` is named in the message.
+
+    Raises
+    ------
+    SpecimenError
+        There is such a pair. The text names the first one.
     """
     pairs, lengths = close_pairs(specimen, minimum)
     both = ~exclusive(specimen, pairs)

@@ -26,7 +26,21 @@ def exclusive_sites(
 ) -> tuple[Integers | None, Integers | None]:
     """Number the sets of sites that exclude each other, and the groups that are present together; None without any.
 
-    `positions` (N, 3) are the positions of all images of the sites [Å]; `cell` has the edges as rows [Å].
+    Parameters
+    ----------
+    file : Path
+        Structure file, for messages.
+    sites, found : Sites, SiteOrbits
+        The listed sites, and their N images.
+    positions : (N, 3) array
+        Positions of all images of the sites [Å].
+    cell : (3, 3) array
+        Edges as rows [Å].
+
+    Returns
+    -------
+    (N,) arrays of int, or None
+        The set of each image, −1 outside of all sets, and its group in this set.
 
     Raises
     ------
@@ -89,11 +103,12 @@ def _shared(file: Path, sites: Sites, found: SiteOrbits, positions: Floats, cell
 
 
 def lists_every_image(sites: Sites, rotations: Integers, translations: Floats, cell: Floats) -> bool:
-    """Whether the operations map the listed sites on each other, so that no image is missing in the list.
+    """Whether the operations map the listed `sites` on each other, so that no image is missing in the list.
 
     This holds if the sites are on different places, and each image lies on a site of the same element and occupancy.
 
-    The operations are x' = R x + t in fractions, with `rotations` (M, 3, 3); `cell` has the edges as rows [Å].
+    The operations are x' = R x + t in fractions, with `rotations` (M, 3, 3) and `translations` (M, 3); `cell` has the
+    edges as rows [Å].
     """
     from scipy.spatial import cKDTree
 
@@ -117,7 +132,13 @@ def lists_every_image(sites: Sites, rotations: Integers, translations: Floats, c
 
 
 def overlapping(structure: Structure) -> bool:
-    """Whether two whole atoms of a periodic cell are closer than atoms can be."""
+    """Whether two whole atoms of a periodic `structure` are closer than atoms can be.
+
+    Raises
+    ------
+    MemoryError
+        There are too many pairs of atoms, see `require_few_pairs`.
+    """
     whole = np.arange(len(structure.symbols))
     if structure.occupancy is not None:
         whole = np.flatnonzero(structure.occupancy == 1)

@@ -18,7 +18,7 @@ def from_b(b: Floats) -> Floats:
 
 
 def symmetric(u11: Floats, u22: Floats, u33: Floats, u12: Floats, u13: Floats, u23: Floats) -> Floats:
-    """Make tensors (N, 3, 3) from their six components (N,)."""
+    """Make tensors (N, 3, 3) from their components `u11`, `u22`, `u33`, `u12`, `u13` and `u23`, (N,) each."""
     rows = ((u11, u12, u13), (u12, u22, u23), (u13, u23, u33))
     return np.stack([np.stack([np.asarray(value, dtype=float) for value in row], axis=-1) for row in rows], axis=-2)
 
@@ -42,7 +42,7 @@ def cartesian(u: Floats, cell: Floats) -> Floats:
 def from_beta(beta: Floats, cell: Floats) -> Floats:
     """Convert β^{ij} (no unit) to U^{ij} [Å²]: β^{ij} = 2π² a*_i a*_j U^{ij}.
 
-    Both have the shape (N, 3, 3); `cell` has the edges as rows [Å].
+    `beta` and the result have the shape (N, 3, 3); `cell` has the edges as rows [Å].
     """
     lengths = reciprocal_lengths(cell)
     return np.asarray(beta) / (2 * np.pi**2 * np.outer(lengths, lengths))
@@ -59,5 +59,5 @@ def turned(u: Floats, rotations: Floats) -> Floats:
 
 
 def equivalent(u: Floats) -> Floats:
-    """U_eq = trace/3 [Å²] of Cartesian tensors (N, 3, 3)."""
+    """U_eq = trace/3 [Å²], (N,), of the Cartesian tensors `u` (N, 3, 3) [Å²]."""
     return np.asarray(np.trace(u, axis1=1, axis2=2) / 3)

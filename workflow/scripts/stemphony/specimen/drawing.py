@@ -61,7 +61,10 @@ class Scene:
 
 
 def draw(specimen: Specimen, scene: Scene) -> Any:
-    """A matplotlib figure of a specimen: x to the right; y up on the left side, the beam downwards on the right."""
+    """A matplotlib figure of a `specimen` and a `scene`: probe, scan and title.
+
+    On the left, x points to the right and y up; on the right, x points to the right and the beam down.
+    """
     from matplotlib.figure import Figure
 
     lx, ly, lz = specimen.cell
@@ -200,7 +203,10 @@ def _distinct(specimen: Specimen, order: NDArray[np.intp], plane: tuple[int, int
 
 
 def element_colours(symbols: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Colour of each atom, opaque (N, 4): that of Jmol, or a spare colour if two elements would look alike."""
+    """Opaque colours (N, 4) of the atoms `symbols` (N,).
+
+    They are those of Jmol, or spare colours if two elements would look alike.
+    """
     from ase.data import atomic_numbers
     from ase.data.colors import jmol_colors
 

@@ -34,7 +34,7 @@ def symbols() -> tuple[str, ...]:
 
 
 def unknown_symbol(symbol: str, where: str) -> str:
-    """Message for a symbol that is no element."""
+    """Message for a `symbol` that is no element. `where` names its place in the file, and may be empty."""
     place = f"{where}: " if where else ""
     hint = {
         "D": "deuterium scatters electrons as hydrogen: write H",

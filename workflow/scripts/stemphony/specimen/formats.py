@@ -124,7 +124,9 @@ def _xyz_kind(file: Path, lines: Sequence[str], requested: str) -> str:
 
 
 def read_structure(file: Path, requested: str = "auto") -> Structure:
-    """The structure of a file. If there are several frames, the first, with a note.
+    """The structure of `file`. If there are several frames, the first, with a note.
+
+    `requested` is one of `FORMATS`: `auto` and `ase` find the format, see `kind`.
 
     Raises
     ------
@@ -148,7 +150,7 @@ def read_structure(file: Path, requested: str = "auto") -> Structure:
 
 
 def read_frames(file: Path) -> Iterator[Structure]:
-    """All frames of a trajectory in Å, one after the other.
+    """All frames of the trajectory `file` in Å, one after the other.
 
     Raises
     ------

@@ -28,13 +28,15 @@ pairs, and a shared site has only a few."""
 
 
 def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "random") -> Specimen:
-    """Number `disorder` and `disorder_group` of a specimen for drawing. Scale sums that exceed 1 by rounding to 1.
+    """Number `disorder` and `disorder_group` of a `specimen` for drawing. Scale sums that exceed 1 by rounding to 1.
 
     Three kinds of sites are drawn jointly: sites of one disorder assembly, sites of equal position, and sites closer
     than CLOSEST of which one is partially occupied.
 
     Parameters
     ----------
+    file : Path or str
+        Structure file, for messages.
     occupancy : {'random', 'refuse'}
         The key of the config.
 
@@ -86,7 +88,15 @@ def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "ran
 
 
 def close_pairs(specimen: Specimen, distance: float) -> tuple[Pairs, Floats]:
-    """Pairs of sites closer than `distance` [Å], (P, 2), and their distances (P,); x and y are periodic."""
+    """Pairs of sites of a `specimen` closer than `distance` [Å], (P, 2), and their distances [Å] (P,).
+
+    x and y are periodic. A site is given by its number from 0.
+
+    Raises
+    ------
+    MemoryError
+        There are too many pairs, see `require_few_pairs`.
+    """
     from scipy.spatial import cKDTree
 
     positions, cell = specimen.positions, np.asarray(specimen.cell)
@@ -113,7 +123,7 @@ def require_few_pairs(points: Floats, distance: float) -> None:
 
 
 def exclusive(specimen: Specimen, pairs: Pairs) -> NDArray[np.bool_]:
-    """Whether the two sites of each pair (P, 2), given by number, are never present together."""
+    """Whether the two sites of each of `pairs` (P, 2), given by number, are never present together in a `specimen`."""
     if specimen.occupancy is None or specimen.disorder is None:
         return np.zeros(len(pairs), dtype=bool)
     first, second = specimen.disorder[pairs].T

@@ -178,7 +178,15 @@ def _box(file: Path, values: dict[str, list[float]]) -> tuple[Floats, Floats]:
 
 
 def require_ascending(file: Path, low: Floats, high: Floats) -> None:
-    """Raise SpecimenError for a box whose upper bound (3,) [Å] does not lie above the lower one."""
+    """Refuse a box whose upper bound `high` (3,) [Å] does not lie above the lower bound `low` (3,) [Å] along each axis.
+
+    `file` is named in the message.
+
+    Raises
+    ------
+    SpecimenError
+        A bound does not lie above the other one, or is NaN.
+    """
     for axis in range(3):
         if not high[axis] > low[axis]:
             raise SpecimenError(
@@ -357,7 +365,9 @@ def _contradicted(file: Path, name: str, label: str, comment: str, mass: float) 
 
 
 def from_masses(file: Path, values: dict[str, float], way_out: str) -> dict[str, str]:
-    """Element of each atom type by its mass [u].
+    """Element of each atom type by its mass: `values` [u] by the name of the type.
+
+    `way_out` ends a refusal: what the user can add to `file` so that masses need not decide.
 
     Raises
     ------

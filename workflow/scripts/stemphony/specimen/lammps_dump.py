@@ -21,7 +21,7 @@ FAR = 1.0  # Å; if unwrapped coordinates lie farther outside, the atom has cros
 
 
 def read_frames(file: Path) -> Iterator[Structure]:
-    """Frames of a dump, atoms in the order of their id.
+    """Frames of the dump `file`, atoms in the order of their id, coordinates in Å.
 
     Raises
     ------
@@ -49,7 +49,13 @@ def read_frames(file: Path) -> Iterator[Structure]:
 
 
 def count_frames(file: Path) -> int:
-    """Number of frames."""
+    """Number of frames of the dump `file`.
+
+    Raises
+    ------
+    SpecimenError
+        The file cannot be read.
+    """
     with source.text(file) as stream:
         return sum(line.startswith("ITEM: TIMESTEP") for line in stream)
 

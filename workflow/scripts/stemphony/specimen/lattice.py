@@ -42,7 +42,8 @@ def supercell(
 def repeated(lengths: Floats, positions: Floats, repeat: Sequence[int]) -> Floats:
     """Coordinates [Å] of all copies along x, y, z, each copy in the given order, the last axis fastest.
 
-    `lengths` (3,) are the lengths of the cell; `positions` (N, 3) are Cartesian [Å].
+    `lengths` (3,) are the lengths of the cell [Å]; `positions` (N, 3) are Cartesian [Å]; `repeat` has the numbers of
+    copies along x, y and z.
     """
     copies = np.stack(np.meshgrid(*(np.arange(n) for n in repeat), indexing="ij"), axis=-1).reshape(-1, 3)
     return (copies[:, None, :] * lengths + positions).reshape(-1, 3)
@@ -226,5 +227,5 @@ def wrapped(positions: Floats, cell: Floats) -> Floats:
 
 
 def same_lengths(first: Floats, second: Floats) -> bool:
-    """Whether the edges [Å] of one cell are those of the `second` within the tolerance."""
+    """Whether the edges `first` [Å] of one cell are those of the `second` within the tolerance."""
     return bool((np.abs(first - second) <= _allowed(second)).all())

@@ -45,7 +45,13 @@ def read_pdb(file: Path) -> Structure:
 
 
 def read_models(file: Path) -> Iterator[Structure]:
-    """All models, one after the other: the frames of a trajectory."""
+    """All models of `file`, one after the other: the frames of a trajectory.
+
+    Raises
+    ------
+    SpecimenError
+        The file or a model cannot be read.
+    """
     text = _text(file)
     return (_structure(file, model) for model in _models(text))
 

@@ -53,7 +53,10 @@ def periods_of(positions: Floats, labels: list[str], cell: Sequence[float] | Flo
 
 
 def kinds(species: NDArray[np.str_], occupancy: Floats | None) -> list[str]:
-    """Kind of each atom (N,), from the name of the atom or ion and its occupancy. Atoms of one kind scatter alike."""
+    """Kind of each atom (N,), from its name or that of its ion, `species`, and its `occupancy`; (N,) each.
+
+    `occupancy` is None if all are 1. Atoms of one kind scatter alike.
+    """
     names: list[str] = species.tolist()
     if occupancy is None:
         return names

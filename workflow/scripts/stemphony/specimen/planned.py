@@ -36,7 +36,13 @@ def planned_specimen(params: Mapping[str, Any], file: Path, trajectory: Path | N
 
 
 def read_planned(settings: Mapping[str, Any], file: Path) -> Specimen:
-    """Read the specimen of a block `specimen` with `file_sha256` in place of `file`; see `planned_specimen`."""
+    """Read the specimen of `settings`, a block `specimen` with `file_sha256`, from `file`; see `planned_specimen`.
+
+    Raises
+    ------
+    SpecimenError
+        The file was edited after the campaign was planned, or cannot be read.
+    """
     _require_unchanged(file, settings["file_sha256"])
     keys = {key: value for key, value in settings.items() if key != "file_sha256"}
     # Density and distances are not checked again. The main process has checked them, as far as the config asks for it.
@@ -44,7 +50,10 @@ def read_planned(settings: Mapping[str, Any], file: Path) -> Specimen:
 
 
 def attributes_of(params: Mapping[str, Any]) -> dict[str, str]:
-    """Provenance of this specimen in its file."""
+    """Provenance of the specimen that `params` describe, for the attributes of its file.
+
+    `params` are those of `Campaign.specimen_params`.
+    """
     return {
         "specimen_digest": params["specimen_digest"],
         "physics_version": str(params["physics_version"]),

@@ -22,10 +22,10 @@ LEAST_LINE = 6  # fewest characters of a line of coordinates: three digits, two 
 
 
 def read_poscar(file: Path) -> Structure:
-    """The structure of a POSCAR.
+    """The structure of the POSCAR `file`.
 
-    A negative scale is the volume of the cell [Å³]. Three scales multiply x, y, z. Names of potentials such as
-    `Sr_sv` or `O/3ba5b3e8` give their element. If there is no line of elements (VASP 4), the title must name them.
+    A negative scale is the volume of the cell [Å³]. Three scales multiply x, y, z. Names of potentials such as `Sr_sv`
+    or `O/3ba5b3e8` give their element. If there is no line of elements (VASP 4), the title must name them.
 
     Raises
     ------

@@ -24,7 +24,7 @@ _BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b
 
 
 def cannot_read(error: Exception) -> str:
-    """Message for a file whose bytes cannot be read."""
+    """Message for a file whose bytes cannot be read because of `error`."""
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be read ({error.strerror}). Check the path and its permissions."
     return f"cannot be read ({error}). It is damaged or truncated: copy it again."
@@ -54,7 +54,10 @@ def is_marked(file: Path) -> bool:
 
 
 def is_latin(file: Path) -> bool:
-    """Whether a text has letters in Latin-1, such as ü in one byte, which programs for UTF-8 cannot read."""
+    """Whether the text of `file` has letters in Latin-1, such as ü in one byte.
+
+    Programs for UTF-8 cannot read them.
+    """
     return _encoding(file) == "latin-1"
 
 
@@ -99,7 +102,7 @@ def require_size(file: Path) -> int:
 
 @contextmanager
 def memory(file: Path) -> Iterator[None]:
-    """Turn a MemoryError into a SpecimenError. If the code of Stemphony raised it, its text says why."""
+    """Turn a MemoryError into a SpecimenError for `file`. If the code of Stemphony raised it, its text says why."""
     try:
         yield
     except MemoryError as error:
@@ -123,7 +126,13 @@ def read_text(file: Path) -> str:
 
 
 def head(file: Path, size: int = 4000) -> str:
-    """The first characters of a file."""
+    """The first `size` characters of `file`.
+
+    Raises
+    ------
+    SpecimenError
+        The file cannot be read.
+    """
     with text(file) as stream:
         return stream.read(size)
 

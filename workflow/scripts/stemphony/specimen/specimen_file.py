@@ -127,7 +127,13 @@ def read_specimen_file(file: Path) -> Specimen:
 
 
 def read_attributes(file: Path) -> dict[str, str]:
-    """The attributes given to `write_specimen`; raises DamagedResultError like `read_specimen_file`."""
+    """The attributes of `file` that were given to `write_specimen`.
+
+    Raises
+    ------
+    DamagedResultError
+        See `read_specimen_file`.
+    """
     with _opened(file) as (_, found):
         return _given(found)
 

@@ -59,9 +59,10 @@ def masses() -> Mapping[str, float]:
 
 
 def mass_difference(where: str, symbol: str, mass: float) -> str | None:
-    """Note on a mass [u] that does not fit its element; None if the mass fits or is a placeholder.
+    """Note on a `mass` [u] that does not fit the element `symbol`; None if the mass fits or is a placeholder.
 
-    QSTEM writes 2 Z as the mass. Other programs write 0 or 1 if they know no mass.
+    QSTEM writes 2 Z as the mass. Other programs write 0 or 1 if they know no mass. The note begins with `where`, the
+    place in the file.
     """
     own = masses()[symbol]
     placeholder = mass <= PLACEHOLDER_MASS or mass == 2 * numbers()[symbol]
@@ -85,7 +86,10 @@ def density(counts: Mapping[str, float], volume: float, deuterium: float = 0.0) 
 
 
 def counted(symbols: NDArray[np.str_], occupancy: Floats | None) -> dict[str, float]:
-    """Atoms of each element, in the order of appearance. A partly occupied site counts with its occupancy."""
+    """Atoms of each element of `symbols` (N,), in the order of appearance.
+
+    A partly occupied site counts with its `occupancy` (N,); None if all are 1.
+    """
     names, first, inverse = np.unique(symbols, return_index=True, return_inverse=True)
     weights = np.ones(len(symbols)) if occupancy is None else occupancy
     sums = np.bincount(inverse.ravel(), weights=weights, minlength=len(names))
@@ -117,7 +121,7 @@ def parsed_formula(text: str) -> dict[str, float] | None:
 
 
 def deuterium_share(text: str) -> float:
-    """Share of the hydrogen of a formula that is deuterium."""
+    """Share of the hydrogen of a formula, given as `text` such as `D2 O`, that is deuterium; 0 without hydrogen."""
     found = _parsed(text) or {}
     hydrogen = sum(found.get(name, 0.0) for name in ("H", *ISOTOPES))
     return found.get("D", 0.0) / hydrogen if hydrogen > 0 else 0.0
@@ -153,8 +157,9 @@ def compare(
 ) -> Agreement:
     """Compare atoms, `counts` by element, in a cell of `volume` [Å³] with what the file states.
 
-    `formula`, `z` and `density_g_cm3` must agree. `formula_weight` [u], `electrons` and `measured_density_g_cm3` make
-    notes. `deuterium` is the share of the hydrogen that is deuterium.
+    Of `stated`, `formula`, `z` and `density_g_cm3` must agree. `formula_weight` [u], `electrons` and
+    `measured_density_g_cm3` make notes. `deuterium` is the share of the hydrogen that is deuterium. `partial` says that
+    some sites are partly occupied, so that the formula may be rounded more coarsely.
     """
     agrees: set[str] = set()
     differs: dict[str, str] = {}

@@ -84,7 +84,7 @@ def chosen(structure: Structure, atoms: NDArray[np.intp] | NDArray[np.bool_]) ->
 
 
 def copied(structure: Structure, positions: Floats, cell: Floats) -> Structure:
-    """Copies of all atoms at `positions` (n·N, 3) [Å], copy by copy, in another cell.
+    """Copies of all atoms of a `structure` at `positions` (n·N, 3) [Å], copy by copy, in another `cell` (3, 3) [Å].
 
     Disorder assemblies get their own numbers in each copy, because the copies are drawn independently.
     """
@@ -102,7 +102,9 @@ def copied(structure: Structure, positions: Floats, cell: Floats) -> Structure:
 
 
 def turned(structure: Structure, positions: Floats, cell: Floats, rotation: Floats) -> Structure:
-    """The same atoms at `positions` in another `cell`. Tensors U turn with the crystal: U' = Rᵀ U R for r' = r R.
+    """The atoms of a `structure` at `positions` (N, 3) [Å] in another `cell` (3, 3) [Å].
+
+    Tensors U turn with the crystal: U' = Rᵀ U R for r' = r R.
 
     Parameters
     ----------
@@ -114,9 +116,9 @@ def turned(structure: Structure, positions: Floats, cell: Floats, rotation: Floa
 
 
 def appended(structure: Structure, symbols: Sequence[str], positions: Floats, cell: Floats) -> Structure:
-    """The structure with further atoms in another cell [Å]. Only element and place of these atoms are known.
+    """The `structure` with M further atoms in another `cell`, whose edges are rows [Å].
 
-    `cell` has the edges as rows.
+    Only element and place of these atoms are known: `symbols` (M,) and `positions` (M, 3) [Å].
     """
     number = len(symbols)
     unknown = {"u_iso": np.nan, "u_aniso": np.nan, "charge": np.nan, "occupancy": 1.0}

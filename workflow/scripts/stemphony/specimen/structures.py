@@ -248,7 +248,15 @@ def read_snapshots(file: Path, specimen: Specimen) -> Floats:
 
 
 def require_elements(specimen: Specimen, factors: FactorChoice, file: Path | str = "") -> None:
-    """Raise SpecimenError if elements have no scattering factors in their parametrization. It names them."""
+    """Refuse elements of a `specimen` that have no scattering factors in their parametrization, which `factors` choose.
+
+    `file` is named in the message. Ions are not looked at.
+
+    Raises
+    ------
+    SpecimenError
+        Such elements exist. The text names them.
+    """
     neutral = specimen.symbols if specimen.charge is None else specimen.symbols[specimen.charge == 0]
     for table in dict.fromkeys([factors.default, *factors.of.values()]):
         supported = elements(table)
@@ -263,7 +271,13 @@ def require_elements(specimen: Specimen, factors: FactorChoice, file: Path | str
 
 
 def require_u_iso(specimen: Specimen, file: Path | str = "") -> None:
-    """Raise SpecimenError if elements have no mean square displacement U. It names them."""
+    """Refuse elements of a `specimen` without a mean square displacement U. `file` is named in the message.
+
+    Raises
+    ------
+    SpecimenError
+        Such elements exist. The text names them.
+    """
     missing = sorted(set(specimen.symbols[np.isnan(specimen.u_iso)].tolist()))
     if missing:
         raise SpecimenError(

@@ -31,7 +31,13 @@ def in_c(text: str) -> str:
 
 
 def number(word: str) -> float:
-    """A number as programs in C or Fortran write it: `0.1e-2`, `1.0D-3`. ValueError for any other text."""
+    """The number that a `word` means, as programs in C or Fortran write it: `0.1e-2`, `1.0D-3`.
+
+    Raises
+    ------
+    ValueError
+        The word is any other text.
+    """
     if "_" in word:  # Python allows this between digits
         raise ValueError(word)
     return float(_FORTRAN.sub("e", word))
@@ -54,9 +60,9 @@ def is_count(word: str, digits: int = MOST_DIGITS) -> bool:
 
 
 def cell_of(parameters: Sequence[float]) -> Floats | None:
-    """Edges as rows [Å] from a, b, c [Å] and α, β, γ [°]: a along x, b in the plane of x and y.
+    """Edges as rows [Å] of the cell with the `parameters` a, b, c [Å] and α, β, γ [°]; None if it is impossible.
 
-    None if such a cell is impossible.
+    a is along x, and b in the plane of x and y.
     """
     from ase.geometry import cellpar_to_cell
 
@@ -70,7 +76,13 @@ def cell_of(parameters: Sequence[float]) -> Floats | None:
 
 
 def required_cell(file: Path, number: int, parameters: Sequence[float]) -> Floats:
-    """Return what `cell_of` returns. If the cell is impossible, raise a SpecimenError that names line `number`."""
+    """Edges as rows [Å] of the cell with these `parameters`, see `cell_of`, which line `number` of `file` gives.
+
+    Raises
+    ------
+    SpecimenError
+        Such a cell is impossible. The text names the line.
+    """
     cell = cell_of(parameters)
     if cell is None:
         raise SpecimenError(
@@ -80,7 +92,13 @@ def required_cell(file: Path, number: int, parameters: Sequence[float]) -> Float
 
 
 def row(file: Path, line: int, words: Sequence[str], what: str, least: int = 0) -> list[float]:
-    """Words of line `line` as at least `least` finite numbers. If not, a SpecimenError says that `what` is expected."""
+    """The `words` of line `line` of `file` as at least `least` finite numbers.
+
+    Raises
+    ------
+    SpecimenError
+        They are not. The text says that `what` is expected.
+    """
     try:
         values = [number(word) for word in words]
     except ValueError:
@@ -91,7 +109,10 @@ def row(file: Path, line: int, words: Sequence[str], what: str, least: int = 0) 
 
 
 def behind_the_end(lines: Sequence[str], number: int, mark: str) -> set[str]:
-    """Note on text behind line `number`, which ends the file; empty if there is no such text."""
+    """Note on text of `lines` behind line `number`, which ends the file by its `mark`.
+
+    The note is the only item of the set, which is empty if there is no such text.
+    """
     rest = next((i for i, line in enumerate(lines[number:], start=number + 1) if line.strip()), None)
     if rest is None:
         return set()
@@ -99,12 +120,12 @@ def behind_the_end(lines: Sequence[str], number: int, mark: str) -> set[str]:
 
 
 def element(file: Path, name: str, number: int, notes: set[str]) -> str:
-    """Element from a symbol such as `Sr`, `Sr2+`, `D`, or from an atomic number such as `38` or `38.0`.
+    """Element from a `name` such as `Sr`, `Sr2+`, `D`, or from an atomic number such as `38` or `38.0`.
 
     Parameters
     ----------
-    number : int
-        Number of the line, for the message.
+    file, number : Path, int
+        File and number of the line, for the message.
     notes : set of str
         The function adds a note on isotopes to this set.
 
@@ -132,7 +153,13 @@ def element(file: Path, name: str, number: int, notes: set[str]) -> str:
 
 
 def checked_occupancy(file: Path, values: Floats) -> Floats | None:
-    """Occupancies (N,) from 0 to 1; None if all are 1. Raises SpecimenError for other values."""
+    """Occupancies `values` (N,) from 0 to 1; None if all are 1.
+
+    Raises
+    ------
+    SpecimenError
+        A value is outside. The text names `file` and the atom.
+    """
     bad = np.flatnonzero(~((values >= 0) & (values <= 1)))
     if len(bad):
         raise SpecimenError(

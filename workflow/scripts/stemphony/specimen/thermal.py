@@ -57,17 +57,17 @@ class Thermal:
 
 
 def with_displacements(file: Path, structure: Structure, settings: ThermalSettings) -> Thermal:
-    """Give every site its U: the value of the file, else of `u_iso_angstrom2`, else of the Debye model, Eq. (P19).
+    """Give every site of a `structure` its U: that of the file, else of `u_iso_angstrom2`, else of the Debye model.
 
-    With `u_source: config`, the file comes last. If no source gives a value, `u_iso` is NaN. If a site has a tensor,
-    `u_iso` is a third of its trace.
+    The model is Eq. (P19). The keys are those of `settings`. With `u_source: config`, the file comes last. If no source
+    gives a value, `u_iso` is NaN. If a site has a tensor, `u_iso` is a third of its trace.
 
     Raises
     ------
     ConfigError
         Only one of the two temperatures is given.
     SpecimenError
-        A U of the file that would be used is negative, infinite or not positive semidefinite. The text names the site.
+        A U of `file` that would be used is negative, infinite or not positive semidefinite. The text names the site.
     """
     _require_settings(settings)
     symbols = structure.symbols

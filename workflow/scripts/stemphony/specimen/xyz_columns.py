@@ -32,6 +32,12 @@ def require_one_element(file: Path, header: str, rows: Sequence[str], first_line
 
     Parameters
     ----------
+    file : Path
+        Structure file, for the message.
+    header : str
+        Second line of the frame, whose key Properties names the columns.
+    rows : sequence of str
+        Lines of the atoms.
     first_line : int
         Number of the line of the first row, for the message.
 
