@@ -19,14 +19,17 @@ WINDOW_SHARES = (0.5, 0.6, 0.7)
 
 
 def job_row(cpu_s: float, threads: int, runtime_min: int) -> tuple[str, str]:
-    """Row of the plan: CPU time, threads and time limit of one job."""
+    """Row of the plan: CPU time `cpu_s` [s], `threads` and time limit `runtime_min` [min] of one job."""
     time = f"about {duration(cpu_s)} of CPU with {number_of(threads, 'thread')}"
     limit = f"{runtime_min} min" if runtime_min <= 2 * 60 else duration(60 * runtime_min)
     return "time of one job", f"{time}; on a cluster it asks for {limit}"
 
 
 def size_in_words(megabytes: float, digits: int = 4) -> str:
-    """A size in words: in MB, from 10,000 MB on in GB, from 10,000 GB on in TB."""
+    """The size `megabytes` [MB] in words: in MB, from 10,000 MB on in GB, from 10,000 GB on in TB.
+
+    `digits` is the number of significant digits.
+    """
     for unit in ("MB", "GB"):
         if megabytes < 10_000:
             return f"{megabytes:.{digits}g} {unit}"
@@ -35,7 +38,10 @@ def size_in_words(megabytes: float, digits: int = 4) -> str:
 
 
 def memory_hint(mem_mb: float, e: Experiment) -> list[str]:
-    """Note on a job that needs more memory than this machine has. It names the keys that reduce the memory."""
+    """Note on a job that needs more memory, `mem_mb` [MB], than this machine has; empty if it does not.
+
+    The note names the keys that reduce the memory. With patterns in the experiment `e`, it names theirs, too.
+    """
     machine_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
     if mem_mb <= machine_mb:
         return []
@@ -48,7 +54,7 @@ def memory_hint(mem_mb: float, e: Experiment) -> list[str]:
 
 
 def resolution_rows(e: Experiment) -> list[tuple[str, str]]:
-    """Rows of the plan: the scan step that an image needs, and the pixels of patterns."""
+    """Rows of the plan of an experiment `e`: the scan step that an image needs, and the pixels of patterns."""
     if not e.detects:
         return []
     rows = [("step without loss", f"{e.wavelength / (4 * e.semiangle):.4f} Å = λ/(4α), the Nyquist step of images")]
@@ -78,7 +84,10 @@ def _sensitive_texts(e: Experiment) -> list[str]:
 
 
 def special_texts(e: Experiment) -> list[str]:
-    """Text for each detector with a sensitivity, and for each segmented one with whether it measures DPC."""
+    """Text for each detector of an experiment `e` with a sensitivity, and for each segmented one.
+
+    A segmented detector says whether it measures DPC.
+    """
     texts = _sensitive_texts(e)
     for name, detector in e.segmented.items():
         rings = f"{detector.radial} rings × " if detector.radial > 1 else ""
@@ -90,7 +99,10 @@ def special_texts(e: Experiment) -> list[str]:
 
 
 def tilt_rows(e: Experiment) -> list[tuple[str, str]]:
-    """Rows of the plan: tilts of beam and specimen, and the zero of detector angles; none without a tilt."""
+    """Rows of the plan of an experiment `e`: tilts of beam and specimen, and the zero of detector angles.
+
+    Without a tilt, there are none.
+    """
     rows = []
 
     def mrad(tilt: tuple[float, float]) -> str:
@@ -107,7 +119,10 @@ def tilt_rows(e: Experiment) -> list[tuple[str, str]]:
 
 
 def optics_rows(planned: Campaign) -> list[tuple[str, str]]:
-    """Rows of the plan: the aberrations in Krivanek's names, and the focal spread of a chromatic aberration."""
+    """Rows of the plan of the campaign `planned`: its aberrations in Krivanek's names, and the focal spread.
+
+    The focal spread is that of a chromatic aberration, if there is one.
+    """
     probe, rows = planned.config["probe"], []
     texts = []
     for key, value in sorted(probe["aberrations"].items()):
@@ -130,7 +145,8 @@ def optics_rows(planned: Campaign) -> list[tuple[str, str]]:
 def window_hint(planned: Campaign, e: Experiment, cpu_hours: float) -> list[str]:
     """Note on windows for a long simulation in a wide cell, with their cost and the part of the probe that they lose.
 
-    The cost of a wave grows as N log N with the number N of grid points.
+    `planned` and `e` are the campaign and its experiment, and `cpu_hours` [h] is the time of all jobs. The cost of a
+    wave grows as N log N with the number N of grid points.
     """
     if e.is_tilted:
         return []  # a tilted beam moves away from the atoms around its entrance
@@ -157,8 +173,11 @@ def wave_rows(e: Experiment, defoci: int, pairs: int, stores_probe: bool) -> lis
 
     Parameters
     ----------
+    e : Experiment
     defoci, pairs : int
         Number of defoci, and number of pairs of defocus and configuration that the result keeps separately.
+    stores_probe : bool
+        Whether the result keeps the incident probe of each defocus.
     """
     from stemphony.compute.stored_waves import result_wave_bytes, wave_bytes
 

@@ -76,7 +76,10 @@ class Graph:
         return max(1, int(settings.cores or 1) // threads)
 
     def set_variable(self, name: str, value: str) -> None:
-        """Set an environment variable for all jobs, even if the executor does not pass the environment on."""
+        """Set the environment variable `name` to `value` for all jobs.
+
+        The jobs get it even if the executor does not pass the environment on.
+        """
         os.environ[name] = value
         self.workflow.register_envvars(name)
 
@@ -160,7 +163,10 @@ def is_module(workflow: Any) -> bool:
 
 
 def moves_files(workflow: Any) -> bool:
-    """Whether the statement `module` has `prefix` or `replace_prefix`, which change the paths of all files."""
+    """Whether the statement `module` has `prefix` or `replace_prefix`, which change the paths of all files.
+
+    `workflow` is Snakemake's object of this name.
+    """
     modifier = workflow.modifier.path_modifier
     return bool(modifier.prefix or modifier._prefix_replacements)
 

@@ -16,6 +16,10 @@ def total_of(number: int, goal: Goal, result: ResultPaths, checkpoints: Any = No
     ----------
     number : int
         Number of the round, from 0.
+    goal : Goal
+        Gives the number of the first round.
+    result : ResultPaths
+        Paths of the simulation, which holds the files of judged rounds.
     checkpoints : snakemake.checkpoints.Checkpoints or None
         If given, the round before must have been judged in this run, or its file must be current.
 
@@ -36,7 +40,10 @@ def total_of(number: int, goal: Goal, result: ResultPaths, checkpoints: Any = No
 
 
 def last_total(goal: Goal, result: ResultPaths, checkpoints: Any) -> int:
-    """Return the total number of configurations after the last round. Parameters and errors are as for `total_of`."""
+    """Return the total number of configurations after the last round.
+
+    `goal`, `result` and `checkpoints`, and the errors, are as for `total_of`.
+    """
     number = 0
     while True:
         checkpoints.judge_round.get(round=f"{number:02d}")

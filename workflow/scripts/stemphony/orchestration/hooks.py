@@ -89,7 +89,10 @@ class Run:
             self.notes.append(note)
 
     def extend(self, configurations: int) -> None:
-        """Extend the campaign to the total of a further round. Call before Snakemake decides which of its jobs run."""
+        """Extend the campaign to `configurations`, the total of a further round. A smaller total changes nothing.
+
+        Call this method before Snakemake decides which of its jobs run.
+        """
         before = self.campaign.configurations
         if configurations <= before:
             return
@@ -278,7 +281,11 @@ class Run:
 
 
 def begin_here(name: str, graph: Graph, say: Callable[[str], None], note: Callable[[str], None]) -> None:
-    """Record that this process runs `name` in this directory. On SIGINT and SIGTERM, `note` gets the signal's name."""
+    """Record that this process runs `name` in this directory. On SIGINT and SIGTERM, `note` gets the signal's name.
+
+    `graph` says whether jobs run on this machine. On a cluster, `say` prints a line if jobs of an earlier run still
+    wait.
+    """
     note_run(name, Path.cwd(), os.getpid())
     listen_for_cancel(note)
     if not graph.is_local and (queued := slurm.queued_before_start(Path.cwd(), name)):
@@ -305,5 +312,5 @@ def listen_for_cancel(note: Callable[[str], None]) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line for the user, among those of Snakemake."""
+    """Print the line `text` for the user, among those of Snakemake."""
     print(f"{RUN_PREFIX}{plain(text)}", file=sys.stderr, flush=True)

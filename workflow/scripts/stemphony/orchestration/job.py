@@ -104,6 +104,8 @@ class Attempt:
     def begin(cls, output: Path, params: Mapping[str, Any]) -> Self:
         """Claim the next number of an attempt at the job that makes the file `output`.
 
+        `params` are those of rule run_multislice.
+
         Raises
         ------
         StorageError, DamagedResultError
@@ -177,7 +179,10 @@ class Attempt:
         )  # fmt: skip
 
     def reporter(self, settings: status_settings.ReportingSettings | None, threads: int) -> JobReporter:
-        """Make the reporter of this job; without settings it reports nothing."""
+        """Make the reporter of this job; without `settings` it reports nothing.
+
+        `threads` is the number of threads of the job, which its events contain.
+        """
         defoci = self.plan.get("defoci_ids", [])
         keys = ("num_processors", "num_defoci", "num_configurations")
         return JobReporter(
@@ -293,7 +298,10 @@ class JobScope:
             self.checkpoint_seconds = round(keeper.seconds, 3) if keeper.written else None
 
     def settle(self, output: Path) -> None:
-        """Clean up after the result is in place: remove checkpoints, and keep the result if a newer run has begun."""
+        """Clean up after the result is in place, the file `output`.
+
+        Remove checkpoints, and keep the result under a second name if a newer run has begun.
+        """
         stop_signals.ignore()  # after a signal, the job would count as failed, and Snakemake would delete its result
         this, aside = self.attempt, self.attempt.aside
         checkpoints.discard(this.checkpoint_file, this.result.checkpoint(this.defocus, this.configuration))
@@ -365,7 +373,10 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
 
 
 def run_number(result: ResultPaths) -> int:
-    """Number of the run that started this process, from the environment; without the variable, of the last run."""
+    """Number of the run that started this process, from the environment; without the variable, of the last run.
+
+    `result` has the paths of the simulation. A member of a sweep may have a number of its own.
+    """
     told = contract.variable(contract.RUN_VARIABLE, result.root.name if result.is_member else "")
     return int(told) if told.isdigit() else ledger.latest_run(result)
 
@@ -448,7 +459,7 @@ def _reason(error: BaseException) -> str:
 
 
 def say(text: str) -> None:
-    """Write a note into the job's log."""
+    """Write `text` as a note into the job's log."""
     print(f"{contract.NOTE_PREFIX}{text}", file=sys.stderr, flush=True)
 
 

@@ -51,7 +51,7 @@ def longest_s() -> float:
 
 
 def start(result: ResultPaths, config_files: Sequence[Path]) -> bool:
-    """Start the process. Return False if that is not possible.
+    """Start the process for the simulation `result`. Return False if that is not possible.
 
     Parameters
     ----------
@@ -71,7 +71,11 @@ def start(result: ResultPaths, config_files: Sequence[Path]) -> bool:
 
 
 def deliver(root: str, longest: str, *config_files: str, limits: Limits = LIMITS) -> None:
-    """Send the unsent reports of a simulation. `start` runs this function in a separate process."""
+    """Send the unsent reports of a simulation. `start` runs this function in a separate process.
+
+    `root` is the folder of the simulation, `longest` the longest life of the process [s] as text, and `config_files`
+    are those of `start`. `limits` are those of `Courier`.
+    """
     result, until = ResultPaths(Path(root)), time.monotonic() + float(longest)
     try:
         given = settings.load([Path(file) for file in config_files])

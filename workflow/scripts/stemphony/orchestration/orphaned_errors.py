@@ -60,6 +60,8 @@ def orphans_of(result: ResultPaths, run: int, over: Collection[str] = (), ending
 
     Parameters
     ----------
+    result, run : ResultPaths, int
+        The simulation and the number of the run.
     over : collection of str
         Names of jobs that are over according to Snakemake. If a node fails, the lock of its job may remain.
     ending_s : float

@@ -26,7 +26,7 @@ SCRIPTS = Path(__file__).resolve().parents[2]
 
 
 def foreign_job_files(planned: Campaign, result: ResultPaths, first: int = 0) -> list[Path]:
-    """Job files without a record of Snakemake whose checksum files name another campaign than `planned`.
+    """Job files of `result` without a record of Snakemake whose checksum files name another campaign than `planned`.
 
     Parameters
     ----------
@@ -49,7 +49,10 @@ def foreign_job_files(planned: Campaign, result: ResultPaths, first: int = 0) ->
 
 
 def why_merge_again(planned: Campaign, result: ResultPaths) -> str:
-    """Note for the user why stem.nc must be merged again; empty if it need not, is missing, or may not be read."""
+    """Note for the user why the stem.nc of `result` must be merged again for the campaign `planned`.
+
+    The note is empty if it need not be merged again, is missing, or may not be read.
+    """
     merged = result.merged
     if not (merged.is_file() and os.access(merged, os.R_OK)):
         return ""
@@ -64,7 +67,7 @@ def why_merge_again(planned: Campaign, result: ResultPaths) -> str:
 
 
 def is_merged(planned: Campaign, result: ResultPaths) -> bool:
-    """Whether stem.nc is readable and was merged from the jobs of `planned`."""
+    """Whether the stem.nc of `result` is readable and was merged from the jobs of `planned`."""
     from stemphony.results.origin import origin_of
 
     origin = origin_of(result.merged)
@@ -72,7 +75,7 @@ def is_merged(planned: Campaign, result: ResultPaths) -> bool:
 
 
 def is_of_another_specimen(planned: Campaign, result: ResultPaths) -> bool:
-    """Whether specimen.nc was made from another specimen than the planned one.
+    """Whether the specimen.nc of `result` was made from another specimen than the one of `planned`.
 
     If the file cannot be read, the plan of the last run says from which specimen it was made.
     """
@@ -94,6 +97,8 @@ def restore_specimen(planned: Campaign, result: ResultPaths, variables: Mapping[
 
     Parameters
     ----------
+    planned, result : Campaign, ResultPaths
+        The campaign and the paths of its files.
     variables : mapping or None
         Environment variables that the script needs in addition to those of this process.
 

@@ -14,7 +14,10 @@ MOST_DEPTHS = 12
 
 
 def pattern_rows(e: Experiment) -> list[tuple[str, str]]:
-    """Rows of the plan: positions and depths of the patterns, if they differ from those of the images."""
+    """Rows of the plan of an experiment `e`: positions and depths of the patterns, if they differ from those of images.
+
+    If the patterns of a job do not fit into memory, a row gives the space that they need on the disk.
+    """
     rows = []
     if e.cbed_scan is not None:
         of = e.patterns
@@ -42,7 +45,10 @@ def pattern_rows(e: Experiment) -> list[tuple[str, str]]:
 
 
 def pattern_hints(planned: Campaign, e: Experiment) -> list[str]:
-    """Notes on keys of `cbed` without effect, and on pixels that show less detail than their size suggests."""
+    """Notes on keys of `cbed` without effect, and on pixels that show less detail than their size suggests.
+
+    `planned` is the campaign, and `e` its experiment.
+    """
     cbed = planned.config["cbed"]
     if e.cbed_max is None:
         unused = [f"cbed.{key}" for key in ("scan", "depths", "pixel_mrad") if cbed.get(key) is not None]
@@ -87,7 +93,9 @@ def _source_hints(planned: Campaign, e: Experiment) -> list[str]:
 
 
 def require_whole_periods_of_patterns(planned: Campaign) -> None:
-    """Refuse a Lorentzian source if the scan of the patterns does not repeat: its long tails reach far over the edges.
+    """Refuse a Lorentzian source if the scan of the patterns of `planned` does not repeat.
+
+    The long tails of such a source reach far over the edges.
 
     Raises
     ------

@@ -357,7 +357,22 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
 
 
 def inputs_of(complete: Mapping[str, Any], files: tuple[Path, ...], notes: Sequence[str] = ()) -> Inputs:
-    """Find the files that a complete config names."""
+    """Find the files that a `complete` config names, and check http_reporting.
+
+    Parameters
+    ----------
+    complete : mapping
+        A validated config, with all defaults.
+    files : tuple of Path
+        The config files. Files that the config names are in the folder of the last one, else in the working directory.
+    notes : sequence of str
+        Notes on the config so far. They become the first warnings.
+
+    Raises
+    ------
+    ConfigError
+        A file does not exist, or http_reporting is not valid.
+    """
     folder = files[-1].parent if files else Path.cwd()
     reporting = status_settings.resolve(complete["http_reporting"], folder)
     warnings = [*notes, *reporting.warnings]
@@ -443,8 +458,8 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS), readings: dict[str, 
 
     Parameters
     ----------
-    base : Path
-        Folder of all results.
+    inputs, base : Inputs, Path
+        The complete config with its files, and the folder of all results.
     readings : dict or None
         Structures and trajectories that earlier members of a sweep have read, so that each is read only once. This call
         adds its own.

@@ -30,7 +30,10 @@ def previews_of(
     ----------
     experiment : Experiment
         The experiment with all positions of the scan, including those that symmetry copies.
+    signals : JobSignals
+        Signals of the job, of which only the named detectors are used.
     specimen : Specimen
+        Says how the window repeats.
     scan : mapping
         Block `scan` of the params of the job.
     """

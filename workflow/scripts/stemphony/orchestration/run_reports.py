@@ -71,10 +71,12 @@ class RunReports:
         self._file = result.hook_events(run)
 
     def start(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float = ONSTART_WAIT_S) -> None:
-        """Send START_SIMULATION and wait at most `wait_s`. The reporter and the courier work until `end`.
+        """Send START_SIMULATION and wait at most `wait_s` [s]. The reporter and the courier work until `end`.
 
         Parameters
         ----------
+        title : str
+            Title of the simulation.
         jobs : int
             Number of jobs that the run has to compute.
         description : mapping
@@ -85,7 +87,7 @@ class RunReports:
     def announce(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float) -> None:
         """Send only START_SIMULATION. Another process calls `follow` and `end`, and sends the rest.
 
-        The arguments are those of `start`.
+        `title`, `jobs`, `description` and `wait_s` are those of `start`.
         """
         # This process ends soon, so it uses another file. The file of the hooks belongs to a process that lives.
         self._file = self.result.start_event(self.run)
@@ -105,7 +107,10 @@ class RunReports:
             self._kept_reporter.extend(configurations)
 
     def write_errors(self, hook: str, failed: FailedJobs) -> None:
-        """Write an ERROR event for each job that died without one."""
+        """Write an ERROR event for each of the jobs `failed` that died without one.
+
+        `hook` names the hook of Snakemake that calls, for the message if this fails.
+        """
         self._guard(hook, lambda: failed.write_errors(self._reporter(), self._settings(), self.common))
 
     def end(

@@ -17,7 +17,10 @@ from stemphony.physics.source_size import GAUSSIAN, LORENTZIAN, Repeats
 
 
 def scan_rows(planned: Campaign, experiment: Experiment) -> list[tuple[str, str]]:
-    """Rows of the plan: the positions and, with a source or a margin, how the scan continues beyond its edges."""
+    """Rows of the plan: the positions and, with a source or a margin, how the scan continues beyond its edges.
+
+    `planned` is the campaign, and `experiment` its experiment with the positions of the margin.
+    """
     e = experiment.stored
     if not e.detects:
         return [("scan", "none, because adf and cbed are off")]
@@ -50,7 +53,7 @@ def source_text(probe: Mapping[str, Any]) -> str:
 
 
 def require_whole_periods(planned: Campaign) -> None:
-    """Refuse a Lorentzian source if the scan does not repeat.
+    """Refuse a Lorentzian source if the scan of the campaign `planned` does not repeat.
 
     Raises
     ------
@@ -91,7 +94,10 @@ def _edges(planned: Campaign, e: Experiment) -> list[str]:
 
 
 def scan_hints(planned: Campaign, experiment: Experiment) -> list[str]:
-    """Notes on pixels where the source reaches over the computed positions, and on a margin without effect."""
+    """Notes on pixels where the source reaches over the computed positions, and on a margin without effect.
+
+    `planned` is the campaign, and `experiment` its experiment with the positions of the margin.
+    """
     config, hints = planned.config, []
     wanted = config["scan"].get("margin_nm", "auto")
     blurring = Blurring.of(config["probe"], _repeats(planned))
@@ -113,7 +119,7 @@ def scan_hints(planned: Campaign, experiment: Experiment) -> list[str]:
 
 
 def merged_again(planned: Campaign, earlier: Mapping[str, Any], is_merged: bool) -> list[str]:
-    """Note on a result that an earlier version has blurred with mirrored edges.
+    """Note on a result of the campaign `planned` that an earlier version has blurred with mirrored edges.
 
     Parameters
     ----------

@@ -41,6 +41,9 @@ class FigureGroup:
 class Session:
     """A planned campaign for the rules and hooks.
 
+    The Snakefile calls the methods with the `wildcards` of a job, with its object `checkpoints`, and with `attempt`:
+    the number of Snakemake's try at a job, from 1.
+
     Attributes
     ----------
     base_mem_mb, base_runtime_min : int
@@ -73,13 +76,16 @@ class Session:
         return [FigureGroup(PLOT_RULE, self.campaign.figures)]
 
     def targets(self, checkpoints: Any) -> list[Any]:
-        """Targets of a whole run: files, and functions of wildcards that return files."""
+        """Targets of a whole run: files, and functions of wildcards that return files.
+
+        `checkpoints` is the object of this name in the Snakefile, which the functions need for further rounds.
+        """
         # If stem.nc exists, Snakemake notices a lost job file only if this file is a target.
         jobs = self.job_files if self.campaign.goal is None else lambda wildcards: self.planned_jobs(checkpoints)
         return [self.result.merged, *(self.result.figure(name) for name in self.campaign.figures), jobs]
 
     def specimen_params(self, wildcards: Any) -> str:
-        """Params of prepare_specimen as one JSON text."""
+        """Params of prepare_specimen as one JSON text. They do not depend on `wildcards`."""
         return provenance.canonical_json(self.campaign.specimen_params)
 
     def specimen_input(self, ancient: Callable[[Any], Any]) -> Any:
@@ -87,7 +93,7 @@ class Session:
         return self.result.specimen if self.specimen_is_outdated else ancient(self.result.specimen)
 
     def job_params(self, wildcards: Any) -> str:
-        """Params of one job as one JSON text."""
+        """Params of the job with the defocus id and the configuration of `wildcards` as one JSON text."""
         return provenance.canonical_json(self.campaign.job_params(wildcards.defocus, int(wildcards.configuration)))
 
     @property
@@ -98,6 +104,8 @@ class Session:
 
     def jobs_to_merge(self, wildcards: Any, checkpoints: Any) -> list[Path]:
         """Result files of all jobs: the input of the merge. Snakemake calls this before it decides which jobs run.
+
+        The files do not depend on `wildcards`. In a module, the check of the simulation may raise.
 
         Parameters
         ----------
@@ -111,20 +119,26 @@ class Session:
         return self.planned_jobs(checkpoints)
 
     def planned_jobs(self, checkpoints: Any) -> list[Path]:
-        """Result files of all jobs. With a goal, this call extends the campaign by each further round."""
+        """Result files of all jobs. With a goal, this call extends the campaign by each further round.
+
+        `checkpoints` is the object of this name in the Snakefile; see `extension.total_of` for the errors.
+        """
         if self.campaign.goal is not None and self.run is not None:
             self.run.extend(extension.last_total(self.campaign.goal, self.result, checkpoints))
         return self.job_files
 
     def jobs_of_round(self, wildcards: Any, checkpoints: Any) -> list[Path]:
-        """Result files that a round judges: the input of judge_round."""
+        """Result files that the round of `wildcards` judges: the input of judge_round.
+
+        `checkpoints` is the object of this name in the Snakefile; see `extension.total_of` for the errors.
+        """
         total = extension.total_of(int(wildcards.round), self._goal, self.result, checkpoints)
         if self.run is not None:
             self.run.extend(total)
         return [self.result.job(d.id, index) for d in self.campaign.defoci for index in range(total)]
 
     def judge_params(self, wildcards: Any) -> str:
-        """Params of judge_round as one JSON text."""
+        """Params of judge_round, for the round of `wildcards`, as one JSON text."""
         number = int(wildcards.round)
         total = extension.total_of(number, self._goal, self.result)
         return provenance.canonical_json({"merge": self.campaign.extended(total).merge_params, "round": number})
@@ -135,7 +149,7 @@ class Session:
         return self.campaign.goal
 
     def merge_params(self, wildcards: Any) -> str:
-        """Params of merge_results as one JSON text."""
+        """Params of merge_results as one JSON text. They do not depend on `wildcards`."""
         return provenance.canonical_json(self.campaign.merge_params)
 
     @property
@@ -144,7 +158,7 @@ class Session:
         return provenance.canonical_json(refinements.params_of(self.campaign))
 
     def variant_params(self, wildcards: Any) -> str:
-        """Params of run_variant as one JSON text."""
+        """Params of run_variant, for the variant of `wildcards`, as one JSON text."""
         return provenance.canonical_json({"variant": wildcards.variant, **refinements.params_of(self.campaign)})
 
     @property
@@ -166,11 +180,17 @@ class Session:
         return [self.result.variant(name) for name in refinements.variants(self.campaign.config)]
 
     def variant_mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory of one variant on a cluster [MB]. The finest grid has five times as many points as the config's."""
+        """Memory of one variant on a cluster [MB], times `attempt`. All `wildcards` get the same.
+
+        The finest grid has five times as many points as the config's.
+        """
         return (4 * self.base_mem_mb + SNAKEMAKE_MB) * attempt
 
     def variant_runtime(self, wildcards: Any, attempt: int) -> int:
-        """Time limit of one variant [min]. A variant is a scan of a few positions, at most on the finest grid."""
+        """Time limit of one variant [min], times `attempt`. All `wildcards` get the same.
+
+        A variant is a scan of a few positions, at most on the finest grid.
+        """
         return 4 * self.base_runtime_min * attempt
 
     @property
@@ -189,13 +209,22 @@ class Session:
         return int(self.campaign.config["resources"]["threads"])
 
     def mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory of one job on a cluster [MB]; the second try gets twice as much, the third three times."""
+        """Memory of one job on a cluster [MB], times `attempt`. All `wildcards` get the same.
+
+        The second try gets twice as much, the third three times.
+        """
         return (self.base_mem_mb + SNAKEMAKE_MB) * attempt
 
     def runtime(self, wildcards: Any, attempt: int) -> int:
-        """Time limit of one job [min]; the second try gets twice as much, the third three times."""
+        """Time limit of one job [min], times `attempt`. All `wildcards` get the same.
+
+        The second try gets twice as much, the third three times.
+        """
         return self.base_runtime_min * attempt
 
     def try_number(self, wildcards: Any, attempt: int) -> int:
-        """Number of this try of a job among Snakemake's tries in this run, from 1."""
+        """Number `attempt` of this try of a job, from 1, for all `wildcards`.
+
+        It counts Snakemake's tries in this run.
+        """
         return attempt

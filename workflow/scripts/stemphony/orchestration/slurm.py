@@ -147,6 +147,7 @@ class Lookout:
     async def ask(self, command: str, logger: Any) -> tuple[States, float]:
         """States by job id and the time of the query [s], as `query_job_status` of the executor returns them.
 
+        `command` is the query of the executor, which ends with the UUID of the run, and `logger` that of the executor.
         If Slurm does not answer, all jobs get the state NO_ANSWER. The executor then continues to wait.
         """
         run = shlex.split(command)[-1]
@@ -206,7 +207,10 @@ class Lookout:
 
 
 def name_prefix(simulation: str, wanted: str | None = None) -> str:
-    """First part of the names of a simulation's jobs: the prefix of the profile, the simulation's name, its mark."""
+    """First part of the names of a simulation's jobs: the prefix of the profile, the simulation's name, its mark.
+
+    `simulation` is that name, and `wanted` the prefix of the profile, if it has one.
+    """
     readable = "_".join([*([wanted] if wanted else []), simulation])
     return f"{readable[-(PREFIX_LENGTH - MARK_LENGTH - 1) :]}_{_mark(simulation)}"
 

@@ -168,7 +168,7 @@ def _adapt_executors(name: str) -> None:
 
 
 def shell_prefix(workflow: Any) -> str:
-    """Shell code before the command of each rule."""
+    """Shell code before the command of each rule. `workflow` is Snakemake's object of this name."""
     methods = {method.name for method in workflow.deployment_settings.deployment_method}
     return STRICT + (ONLY_THIS_CONDA if "CONDA" in methods else "")
 
@@ -176,7 +176,8 @@ def shell_prefix(workflow: Any) -> str:
 def prepare_environment(config_files: list[Path]) -> None:
     """Set the environment of the rules' shell commands: this Python first in PATH, and paths of files.
 
-    The paths are not in the params of the rules. Otherwise, moving a file would run all jobs again.
+    These are the paths of the scripts and of `config_files`. They are not in the params of the rules. Otherwise, moving
+    a file would run all jobs again.
     """
     hdf5_locks.do_without()
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))

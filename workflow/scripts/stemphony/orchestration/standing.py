@@ -54,7 +54,7 @@ class Standing:
 
     @classmethod
     def of(cls, planned: Campaign, result: ResultPaths) -> Standing:
-        """Look at all job files of a simulation. Only their checksum files are read."""
+        """Look at all job files of `result` for the campaign `planned`. Only their checksum files are read."""
         # Further rounds of a goal also use existing files beyond the current round.
         files = {result.job(d.id, number): (d.id, number) for d in planned.defoci for number in range(_most(planned))}
         there = _job_files(result)
@@ -139,7 +139,7 @@ class Standing:
 
 
 def leftovers_of(planned: Campaign, result: ResultPaths) -> list[Path]:
-    """Job files that belong to no pair of a plan."""
+    """Job files of `result` that belong to no pair of the campaign `planned`."""
     wanted = {result.job(d.id, number) for d in planned.defoci for number in range(_most(planned))}
     return sorted(_job_files(result) - wanted)
 

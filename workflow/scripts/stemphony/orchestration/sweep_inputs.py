@@ -21,7 +21,13 @@ LONGEST_TITLE = 500
 
 
 def name_of(config: Mapping[str, Any]) -> str:
-    """Name of a sweep and of its folder. `read_sweep` checks it. Raises ConfigError if there is none."""
+    """Name of the sweep of a `config` and of its folder. `read_sweep` checks it.
+
+    Raises
+    ------
+    ConfigError
+        There is no name.
+    """
     block = config.get("simulation")
     name = block.get("name") if isinstance(block, Mapping) else None
     if not isinstance(name, str):
@@ -30,7 +36,7 @@ def name_of(config: Mapping[str, Any]) -> str:
 
 
 def threads_of(config: Mapping[str, Any]) -> int:
-    """Threads of one job, the same in all members."""
+    """Threads of one job of the sweep of a `config`, the same in all members."""
     rules = configuration.schema()["properties"]["resources"]["properties"]
     return int((config.get("resources") or {}).get("threads", rules["threads"]["default"]))
 
@@ -44,6 +50,8 @@ def checked_members(
     ----------
     inputs : mapping
         Inputs of each member by its label.
+    base : Path
+        Folder of all results.
 
     Raises
     ------
@@ -63,7 +71,20 @@ def checked_members(
 
 
 def planned_lines(config: Mapping[str, Any], files: Sequence[Path], base: Path) -> list[str]:
-    """Check a config, and return the lines of its plan: of one simulation, or of a sweep."""
+    """Check a `config`, and return the lines of its plan: of one simulation, or of a sweep.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        The config files.
+    base : Path
+        Folder of all results.
+
+    Raises
+    ------
+    ConfigError, SpecimenError, StorageError
+        The config or a file is not valid, or the folder cannot be written.
+    """
     if not configuration.is_swept(config):
         return preflight.check(preflight.read_inputs(config, files), base).lines()
     sweep, inputs = read_sweep(config, files)
@@ -71,7 +92,10 @@ def planned_lines(config: Mapping[str, Any], files: Sequence[Path], base: Path) 
 
 
 def plan_lines(sweep: Sweep, checked: Mapping[str, preflight.Preflight]) -> list[str]:
-    """Lines of the plan for the user: first the lines that all members share, then those of each member."""
+    """Lines of the plan for the user: first the lines that all members share, then those of each member.
+
+    `checked` has the checked members of `sweep` by label.
+    """
     plans = {label: one.lines() for label, one in checked.items()}
     first = next(iter(plans.values()))
     common = [line for line in first if all(line in lines for lines in plans.values())]

@@ -55,7 +55,7 @@ class SweepSession:
         return [] if self.sweep is None else [member.label for member in self.sweep.members]
 
     def of(self, label: str) -> Session:
-        """The session of one member."""
+        """The session of the member with this `label`. It is made at the first call."""
         if label not in self.known:
             self.known[label] = self.member(label)
         return self.known[label]
@@ -77,7 +77,7 @@ class SweepSession:
         ]
 
     def targets(self, checkpoints: Any) -> list[Any]:
-        """Targets of a whole run."""
+        """Targets of a whole run, see `Session.targets` for `checkpoints`. In the process of a job, there are none."""
         if self.sweep is None:
             return []
         return [self.files.combined, self.files.overview, *(
@@ -105,11 +105,14 @@ class SweepSession:
     # --- questions of the rules, for one member --------------------------------------------------------------------
 
     def specimen_params(self, wildcards: Any) -> str:
-        """See `Session.specimen_params`."""
+        """See `Session.specimen_params`; `wildcards` name the member."""
         return self.of(wildcards.member).specimen_params(wildcards)
 
     def specimen_input(self, ancient: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """See `Session.specimen_input`."""
+        """See `Session.specimen_input`, also for `ancient`.
+
+        The function that this returns takes the wildcards of a member.
+        """
 
         @cache  # Snakemake calls this for each job
         def of_member(label: str) -> Any:
@@ -118,25 +121,25 @@ class SweepSession:
         return lambda wildcards: of_member(wildcards.member)
 
     def job_params(self, wildcards: Any) -> str:
-        """See `Session.job_params`."""
+        """See `Session.job_params`; `wildcards` name the member, too."""
         return self.of(wildcards.member).job_params(wildcards)
 
     def jobs_to_merge(self, wildcards: Any, checkpoints: Any) -> list[Path]:
-        """See `Session.jobs_to_merge`."""
+        """See `Session.jobs_to_merge`, also for `checkpoints`; `wildcards` name the member."""
         return self.of(wildcards.member).jobs_to_merge(wildcards, checkpoints)
 
     def merge_params(self, wildcards: Any) -> str:
-        """See `Session.merge_params`."""
+        """See `Session.merge_params`; `wildcards` name the member."""
         return self.of(wildcards.member).merge_params(wildcards)
 
     def mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """See `Session.mem_mb`."""
+        """See `Session.mem_mb`, also for `attempt`; `wildcards` name the member."""
         return self.of(wildcards.member).mem_mb(wildcards, attempt)
 
     def runtime(self, wildcards: Any, attempt: int) -> int:
-        """See `Session.runtime`."""
+        """See `Session.runtime`, also for `attempt`; `wildcards` name the member."""
         return self.of(wildcards.member).runtime(wildcards, attempt)
 
     def try_number(self, wildcards: Any, attempt: int) -> int:
-        """See `Session.try_number`."""
+        """See `Session.try_number` for `attempt`. All `wildcards` get the same."""
         return attempt

@@ -36,7 +36,7 @@ class SymmetryChoice:
 
     @classmethod
     def of(cls, planned: Campaign, experiment: Experiment, specimen: Specimen) -> SymmetryChoice:
-        """Find the symmetry of a campaign. `planned` and `experiment` do not have it yet."""
+        """Find the symmetry that `specimen` and `experiment` share. `planned` and `experiment` do not have it yet."""
         from stemphony.results.job_file import slices_at_rest
         from stemphony.specimen.symmetry import slab_operations
 
@@ -61,6 +61,8 @@ class SymmetryChoice:
 
         Parameters
         ----------
+        experiment : Experiment
+            The experiment of the campaign. Without detectors, there are no rows.
         configurations : int
             Number of thermal configurations; 0 for atoms at rest.
         """
