@@ -1,4 +1,4 @@
-"""Undocumented names of Snakemake: the pinned version has each of them."""
+"""Undocumented names of Snakemake that the package and the rules use: the pinned version has each of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from stemphony.orchestration import dag
 
 ORCHESTRATION = Path(dag.__file__).parent
+ROOT = Path(__file__).parents[3]
+SNAKEFILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
 
 
 def parts() -> list[tuple[str, str]]:
@@ -19,9 +21,10 @@ def parts() -> list[tuple[str, str]]:
     names = {
         "Workflow": "dag dag_settings persistence scheduler rules resource_settings local_exec touch async_run "
         "register_envvars modifier basedir config_settings configfiles overwrite_configfiles deployment_settings "
-        "executor_settings remote_execution_settings remote_exec is_main_process",
+        "executor_settings remote_execution_settings remote_exec is_main_process default_target current_basedir",
         "WorkflowModifier": "is_main_snakefile path_modifier",
         "PathModifier": "prefix _prefix_replacements",
+        "SourceFile": "get_path_or_uri",
         "DAG": "needrun_jobs reason forcefiles priorityfiles update_priority",
         "DAGSettings": "forceall forcerun",
         "ResourceSettings": "nodes cores",
@@ -39,7 +42,7 @@ def classes() -> dict[str, Any]:
     # First, because snakemake.workflow and snakemake.dag import each other.
     importlib.import_module("snakemake.cli")
     from snakemake import dag as graph
-    from snakemake import jobs, modules, path_modifier, persistence, rules, workflow
+    from snakemake import jobs, modules, path_modifier, persistence, rules, sourcecache, workflow
     from snakemake.scheduling import job_scheduler
     from snakemake.settings import types
 
@@ -48,6 +51,7 @@ def classes() -> dict[str, Any]:
         "ResourceSettings": types.ResourceSettings, "PersistenceBase": persistence.PersistenceBase,
         "WorkflowModifier": modules.WorkflowModifier, "PathModifier": path_modifier.PathModifier,
         "JobScheduler": job_scheduler.JobScheduler, "Job": jobs.Job, "Rule": rules.Rule, "Reason": jobs.Reason(),
+        "SourceFile": sourcecache.SourceFile,
     }  # fmt: skip
 
 
@@ -72,6 +76,17 @@ def test_every_name_of_the_workflow_that_a_module_reads_is_checked():
     source = "".join(file.read_text(encoding="utf-8") for file in ORCHESTRATION.glob("*.py"))
     used = set(re.findall(r"\bworkflow\.(\w+)", source)) - {"Workflow"}
     assert used <= {name for owner, name in parts() if owner == "Workflow"}
+
+
+def test_every_name_of_the_workflow_that_the_snakefiles_read_is_checked():
+    lines = (line for file in SNAKEFILES for line in file.read_text(encoding="utf-8").splitlines())
+    code = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    used = set(re.findall(r"\bworkflow((?:\.[a-z_]+)+)", code))
+    assert {".default_target", ".current_basedir.get_path_or_uri", ".modifier.is_main_snakefile"} <= used
+    assert {path.split(".")[1] for path in used} <= {name for owner, name in parts() if owner == "Workflow"}
+    # What follows a name of the workflow belongs to another class. The table has it too.
+    further = {name for path in used for name in path.split(".")[2:]}
+    assert further <= {name for owner, name in parts() if owner != "Workflow"}
 
 
 def test_a_record_is_where_snakemake_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
