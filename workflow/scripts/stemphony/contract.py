@@ -6,6 +6,7 @@ environment. A text that one process writes and another one searches for is defi
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -93,6 +94,20 @@ FAILED_RULE_LOG: Final = re.compile(r"^\s+log: (.+?) \(check log file")
 """Line of a failed job, with the path of its log."""
 UNKNOWN_EXECUTOR: Final = re.compile(r"argument --executor/-e: invalid choice: '([^']*)'")
 """The plugin of an executor is not installed."""
+COMPLAINT: Final = re.compile(r"error: |Error: |Exception: |Exception in |\[Errno|clock skew|sbatch")
+"""A line in which Snakemake, or the program that submits its jobs, says what is wrong."""
+NO_ROOM: Final = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\]")
+"""Python's message that a disk or a quota is full."""
+FULL_DISK: Final = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\] .*'(.+)'$")
+"""The same message with a file. The last file that it names is the one being written."""
+NOISE: Final = re.compile(
+    r"SNAKEMAKE$|=+$"
+    r"|  (Date|Workflow ID|Platform|Host|User|Snakemake version|Python version|Command|Snakefile|Base directory"
+    r"|Run directory|Working directory|Config file\(s\)|Config MD5): "
+    r"|(Using profile|Using workflow specific profile|Config file|host:|Building DAG|Assuming unrestricted|Using shell"
+    r"|Provided cores|Rules claiming)"
+)
+"""Lines that Snakemake always prints before the first job."""
 
 
 def variable(name: str, label: str = "") -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -20,8 +18,12 @@ from stemphony.commands import profiles
 from stemphony.commands.locks import who_holds_the_lock
 from stemphony.commands.status import PairState, status_of
 from stemphony.contract import (
+    COMPLAINT,
     FAILED_RULE_LOG,
+    FULL_DISK,
     LOCKED,
+    NO_ROOM,
+    NOISE,
     NOTHING_TO_DO,
     REFUSAL,
     REPLACES,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from stemphony.results.precision import Precision
 
 REPOSITORY = Path(__file__).resolve().parents[4]
+"""Folder of Stemphony with the folder `profiles`."""
 SHOWN_PAIRS = 20
 """Most failed pairs that the message lists."""
 SHOWN_LOGS = 3
@@ -47,19 +50,6 @@ ROUND_NUMBERS = (10, 30, 100, 300, 1000, 3000, 9999)
 """Numbers of configurations from which the summary proposes one."""
 SHOWN_LINES = 12
 """How many last lines of a log are shown."""
-
-COMPLAINT = re.compile(r"error: |Error: |Exception: |Exception in |\[Errno|clock skew|sbatch")
-# Python's message for ENOSPC and EDQUOT. The last file that it names is the one being written.
-NO_ROOM = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\]")
-FULL_DISK = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\] .*'(.+)'$")
-# Lines that Snakemake always prints before the first job.
-NOISE = re.compile(
-    r"SNAKEMAKE$|=+$"
-    r"|  (Date|Workflow ID|Platform|Host|User|Snakemake version|Python version|Command|Snakefile|Base directory"
-    r"|Run directory|Working directory|Config file\(s\)|Config MD5): "
-    r"|(Using profile|Using workflow specific profile|Config file|host:|Building DAG|Assuming unrestricted|Using shell"
-    r"|Provided cores|Rules claiming)"
-)
 
 
 @dataclass(frozen=True)
