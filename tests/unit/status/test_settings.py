@@ -6,11 +6,13 @@ import re
 import ssl
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import certifi
 import pytest
 from stemphony.errors import ConfigError
+from stemphony.status import block as reporting_block
 from stemphony.status.block import completed
 from stemphony.status.settings import ReportingSettings, load, load_in_job, resolve
 
@@ -39,6 +41,15 @@ def test_a_block_with_its_defaults_filled_in_is_accepted():
     defaults = completed({})
     assert resolve(defaults, Path()) == resolve({}, Path()) == ReportingSettings()
     assert resolve({**defaults, **ON, "auth_user": None}, Path()) == resolve(ON, Path())
+
+
+def test_the_schema_is_the_one_source_of_defaults(monkeypatch):
+    schema = deepcopy(reporting_block.schema())
+    schema["properties"]["via"]["default"] = "submit_host"
+    schema["properties"]["progress_min_interval_s"]["default"] = 7
+    monkeypatch.setattr(reporting_block, "schema", lambda: schema)
+    for settings in (ReportingSettings(), resolve({}, Path())):
+        assert (settings.via, settings.progress_min_interval_s) == ("submit_host", 7.0)
 
 
 def test_reporting_that_is_off_needs_no_url_but_is_validated(tmp_path):

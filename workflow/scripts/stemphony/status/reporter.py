@@ -396,9 +396,9 @@ class JobReporter:
         monotonic: Callable[[], float] = time.monotonic,
         limits: Limits = LIMITS,
     ) -> None:
-        settings = settings if settings is not None else ReportingSettings()
-        self._progress_event = settings.progress_event
-        self._min_interval_s = settings.progress_min_interval_s
+        # A job without settings reports nothing. It does not read the schema for defaults either, which takes time.
+        self._progress_event = "" if settings is None else settings.progress_event
+        self._min_interval_s = 0.0 if settings is None else settings.progress_min_interval_s
         self._monotonic = monotonic
         self._marker_file = marker_file
         # Adding 0.0 turns −0.0 into 0.0.
@@ -415,7 +415,7 @@ class JobReporter:
             settings,
             {**common, "run": run, "job": job, "attempt": attempt},
             spool_file_of(reports_dir, job, attempt),
-            send=settings.via == VIA_JOB,
+            send=settings is not None and settings.via == VIA_JOB,
             warn=warn,
             clock=clock,
             limits=limits,

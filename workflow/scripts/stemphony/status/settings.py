@@ -11,11 +11,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 from stemphony.errors import ConfigError
 from stemphony.status.block import BLOCK, Scalar, completed, keys, kind, read_yaml, refusal
-from stemphony.status.events import PROGRESS_EVENTS, names_a_secret
+from stemphony.status.events import names_a_secret
 from stemphony.status.secret_files import file_of_certificates, password
 
 VIA_JOB: Final = "job"
+"""Value of `via` with which each job sends its own events."""
 VIA_SUBMIT_HOST: Final = "submit_host"
+"""Value of `via` with which jobs only write their events, and the machine of Snakemake sends them."""
 
 _SAME_KEYS: Final = (
     "reporting", "url", "auth_user", "via", "progress_event", "progress_min_interval_s", "preview", "parameters",
@@ -23,9 +25,16 @@ _SAME_KEYS: Final = (
 """Keys of the block that become attributes without a change."""
 
 
+def _from_schema(key: str, **options: Any) -> Any:
+    """Make a field whose default is that of the schema. The schema is read only if no value is given."""
+    return field(default_factory=lambda: completed({})[key], **options)
+
+
 @dataclass(frozen=True)
 class ReportingSettings:
     """Everything that a sender needs. Its repr shows nothing that could be a secret.
+
+    A key of the block that is not given has the default of the schema.
 
     Attributes
     ----------
@@ -47,16 +56,16 @@ class ReportingSettings:
         Advice for the user, without secrets.
     """
 
-    reporting: bool = False
-    url: str = field(default="", repr=False)
-    auth_user: str = field(default="", repr=False)
-    auth_pass: str = field(default="", repr=False)
-    ca_file: str = ""
-    via: str = VIA_JOB
-    progress_event: str = PROGRESS_EVENTS[0]
-    progress_min_interval_s: float = 0.0
-    preview: bool = False
-    parameters: Mapping[str, Scalar] = field(default_factory=dict, repr=False, hash=False)
+    reporting: bool = _from_schema("reporting")
+    url: str = _from_schema("url", repr=False)
+    auth_user: str = _from_schema("auth_user", repr=False)
+    auth_pass: str = _from_schema("auth_pass", repr=False)
+    ca_file: str = _from_schema("ca_file")
+    via: str = _from_schema("via")
+    progress_event: str = _from_schema("progress_event")
+    progress_min_interval_s: float = _from_schema("progress_min_interval_s")
+    preview: bool = _from_schema("preview")
+    parameters: Mapping[str, Scalar] = _from_schema("parameters", repr=False, hash=False)
     warnings: tuple[str, ...] = ()
 
     @property
