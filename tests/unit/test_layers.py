@@ -211,7 +211,7 @@ ROOMS: dict[str, set[str]] = {
         "errors", "paths", "contract", "ordinary_files", "counting", "provenance", "physics", "store", "status",
         "specimen", "experiment", "compute", "accuracy", "results", "figures", "export", "orchestration",
     },
-    "monitor": {"version", "errors", "paths", "interpreters", "status"},
+    "monitor": {"version", "errors", "paths", "interpreters", "counting", "status"},
     "interface": {
         "errors", "paths", "store", "experiment", "compute", "results", "figures", "orchestration", "commands",
     },
@@ -305,7 +305,7 @@ def test_the_monitor_is_imported_by_the_command_line_alone():
     at_once |= {f.module for f in all_imports() if f.file == "stemphony/monitor/simulation_command.py" and f.at_once}
     light = {name for name in at_once if name.split(".")[0] in sys.stdlib_module_names | {"__future__"}}
     assert at_once - light == {
-        "stemphony.errors", "stemphony.monitor.packages", "stemphony.monitor.simulation_command",
+        "stemphony.counting", "stemphony.errors", "stemphony.monitor.packages", "stemphony.monitor.simulation_command",
     }  # fmt: skip
     assert not {f for f in all_imports() if f.file == "stemphony/monitor/__init__.py"}
 

@@ -462,7 +462,7 @@ def test_a_run_with_nothing_to_compute_names_unusable_files(quiet_copy: Campaign
     outcome = quiet_copy.stemphony()
     assert outcome.status == 0, outcome.output
     assert "nothing to compute" in outcome.output
-    assert "But 1 of 4 job files are not usable: stemphony status" in outcome.output
+    assert "But 1 of 4 job files is not usable: stemphony status" in outcome.output
     assert (ended := rerun(quiet_copy)).status == 0, ended.output
 
 
@@ -527,7 +527,7 @@ def test_only_failed_pairs_are_computed_if_requested(broken: Campaign):
     outcome = rerun(broken, "--failed")
     assert outcome.status == 0, outcome.output
     assert computed(broken, 3) == {"p5d000/0000"}
-    assert "nothing is merged, because 1 other pairs are not done:\n  defocus 0 nm: 1\n" in outcome.output
+    assert "nothing is merged, because 1 other pair is not done:\n  defocus 0 nm: 1\n" in outcome.output
     assert states(broken)["p0d000/0001"] == "missing"
 
 
@@ -535,7 +535,7 @@ def test_chosen_pairs_are_computed_again_although_they_are_done(tiny: Reported, 
     before = quiet_copy.written()
     outcome = rerun(quiet_copy, "--defocus", "5", "--configuration", "1")
     assert outcome.status == 0, outcome.output
-    assert "1 of them are done: their files are kept until the new ones are there" in outcome.output
+    assert "1 of them is done: its file is kept until the new one is there" in outcome.output
     after = quiet_copy.written()
     assert {name for name in after if after[name] != before[name]} == {"defocus_p5d000/configuration_0001.nc"}
     assert computed(quiet_copy, 2) == {"p5d000/0001"}

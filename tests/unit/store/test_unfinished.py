@@ -83,5 +83,5 @@ def test_clean_says_what_it_removed(result, capsys):
     killed.kill()
     killed.wait()
     assert main(["clean", str(result.root)]) == 0
-    assert "removed 1 unfinished files of processes that were killed" in capsys.readouterr().out
+    assert "removed 1 unfinished file of processes that were killed" in capsys.readouterr().out
     assert not begun.exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 from stemphony import paths
 from stemphony.commands.locks import require_free
 from stemphony.commands.status import planned_in
+from stemphony.counting import number_of
 from stemphony.errors import DamagedResultError, StorageError
 from stemphony.orchestration.standing import leftovers_of
 from stemphony.paths import ResultPaths
@@ -47,7 +48,8 @@ def clean(given: Path, with_leftovers: bool, say: Callable[[str], None]) -> None
             clean(part.root, with_leftovers, say)
         wanted = {part.root for part in members.members_of(given)}
         if earlier := [part.root for part in parts if wanted and part.root not in wanted]:
-            say(f"kept: {len(earlier)} simulations that are not in the sweep any more; delete what you do not need:")
+            what = number_of(len(earlier), "simulation that is", "simulations that are")
+            say(f"kept: {what} not in the sweep any more; delete what you do not need:")
             _list(earlier, say)
         return
     result = ResultPaths(given)
@@ -58,9 +60,10 @@ def clean(given: Path, with_leftovers: bool, say: Callable[[str], None]) -> None
     with suppress(OSError):  # the folder is not empty
         result.waves_folder.rmdir()
     if removed:
-        say(f"removed {len(removed)} unfinished files of processes that were killed")
+        say(f"removed {number_of(len(removed), 'unfinished file')} of processes that were killed")
     if left:
-        say(f"kept: {len(left)} unfinished files that other machines made, or this machine before its last start:")
+        unfinished = number_of(len(left), "unfinished file")
+        say(f"kept: {unfinished} that other machines made, or this machine before its last start:")
         _list(left, say)
         say("If no process computes this simulation there any more, delete them.")
     _leftovers(result, given, with_leftovers, say)
@@ -73,7 +76,7 @@ def _remove_waves(result: ResultPaths, given: Path, say: Callable[[str], None]) 
     kept = "no waves were kept" if not files else f"removed the kept waves, {size / 1e6:.3g} MB; results stay"
     say(f"{given}: {kept}")
     if foreign:
-        say(f"kept: {len(foreign)} entries of {result.waves_folder} that Stemphony did not make")
+        say(f"kept: {number_of(len(foreign), 'entry', 'entries')} of {result.waves_folder} that Stemphony did not make")
         _list(foreign, say)
 
 
@@ -88,7 +91,7 @@ def _leftovers(result: ResultPaths, given: Path, remove: bool, say: Callable[[st
         return
     size = sum(file.lstat().st_size for file in found) / 1e6
     if not remove:
-        say(f"kept: {len(found)} finished job files of an older plan, {size:.3g} MB:")
+        say(f"kept: {number_of(len(found), 'finished job file')} of an older plan, {size:.3g} MB:")
         _list(found, say)
         say(f"To remove them: stemphony clean --leftovers {shlex.quote(str(given))}")
         return
@@ -98,7 +101,7 @@ def _leftovers(result: ResultPaths, given: Path, remove: bool, say: Callable[[st
     for folder in {file.parent for file in found}:
         with suppress(OSError):  # the folder is not empty
             folder.rmdir()
-    say(f"removed {len(found)} job files of an older plan, {size:.3g} MB")
+    say(f"removed {number_of(len(found), 'job file')} of an older plan, {size:.3g} MB")
 
 
 def _unlink(files: Sequence[Path]) -> None:

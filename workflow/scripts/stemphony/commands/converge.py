@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stemphony.commands.status import result_in
+from stemphony.counting import number_of
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.results import convergence_figure
 from stemphony.results.precision import Precision, measured_errors, precisions, record
@@ -77,9 +78,10 @@ def converge(given: Path, picture: Path | None, as_json: bool, say: Callable[[st
 def table(found: Sequence[Precision]) -> list[str]:
     """The table as lines for the user."""
     first = found[0]
+    count = number_of(first.configurations, "configuration")
     head = "".join(f"{f'for {100 * target:g} %':>12}" for target in TARGETS)
     lines = [
-        f"{first.configurations} configurations; error: standard error over the positions (RMS) relative to the "
+        f"{count}; error: standard error over the positions (RMS) relative to the "
         "image's mean"
         + (" (mrad and rad: to its contrast)" if any(one.is_signed for one in found) else "")
         + ", at the worst depth",
@@ -90,7 +92,7 @@ def table(found: Sequence[Precision]) -> list[str]:
         lines.append(f"{one.detector:<16}{100 * one.error:>8.2g} %{one.depth_nm:>7.3g} nm{needed}")
     if first.is_uncertain:
         lines.append(
-            f"uncertain: from {first.configurations} configurations the error of a position is known to "
+            f"uncertain: from {count} the error of a position is known to "
             f"±{100 * first.uncertainty:.0f} % (±27 % from 8), and the numbers above to twice that; run this again "
             "after some more."
         )

@@ -30,6 +30,7 @@ from stemphony.contract import (
     RUN_PREFIX,
     UNKNOWN_EXECUTOR,
 )
+from stemphony.counting import number_of
 from stemphony.errors import StemphonyError
 from stemphony.orchestration.job import last_word
 from stemphony.orchestration.orphaned_errors import DIED, NEVER_BEGAN
@@ -112,7 +113,8 @@ class Outcome:
             # Snakemake called no hook, so no hook has delivered or mentioned these reports.
             if left := left_in(self.result):
                 root = shlex.quote(_relative(self.result.root))
-                print(f"{left} status reports are not delivered: stemphony report replay {root}")
+                undelivered = number_of(left, "status report is", "status reports are")
+                print(f"{undelivered} not delivered: stemphony report replay {root}")
         elif not self._has_begun:
             # The user asked for something else, such as --dry-run.
             print(self._lines_that_matter())
@@ -169,9 +171,10 @@ class Outcome:
             found = status_of(self.result)
             if bad := len(found.of(PairState.UNUSABLE)):
                 place = shlex.quote(_relative(self.result.root))
+                verb, which = ("is", "it") if bad == 1 else ("are", "them")
                 print(
-                    f"But {bad} of {len(found.pairs)} job files are not usable: stemphony status {place} says why, "
-                    f"stemphony rerun {place} computes them again."
+                    f"But {bad} of {number_of(len(found.pairs), 'job file')} {verb} not usable: stemphony status "
+                    f"{place} says why, stemphony rerun {place} computes {which} again."
                 )
 
     def _failure(self) -> str:
@@ -206,7 +209,7 @@ class Outcome:
                 lines.append(f"        log: {_relative(pair.log)}")
         if len(failed) > SHOWN_PAIRS:
             root = shlex.quote(_relative(self.result.root))
-            lines.append(f"… and {len(failed) - SHOWN_PAIRS} more pairs: stemphony status {root}")
+            lines.append(f"… and {number_of(len(failed) - SHOWN_PAIRS, 'more pair')}: stemphony status {root}")
         for log in ends:
             text = ordinary_files.read_end(log).rstrip().splitlines()
             lines += [f"\nend of {_relative(log)}:", *(f"  {line}" for line in text[-SHOWN_LINES:])]
@@ -314,7 +317,7 @@ def _in_words(one: Precision) -> str:
     of_what = " of its contrast" if one.is_signed else ""
     text = (
         f"error   {one.detector}: {_percent(one.median)}{of_what} at the median, {_percent(one.brightest)} at the "
-        f"brightest pixel ({one.configurations} configurations{uncertain})"
+        f"brightest pixel ({number_of(one.configurations, 'configuration')}{uncertain})"
     )
     return (
         text

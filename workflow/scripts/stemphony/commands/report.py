@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stemphony import paths
+from stemphony.counting import number_of
 from stemphony.errors import ConfigError, StemphonyError
 from stemphony.paths import ResultPaths
 from stemphony.status import delivery, stemsalabim
@@ -262,7 +263,7 @@ def _results_here() -> list[ResultPaths]:
 
 
 def _say_that_nothing_is_left(result: ResultPaths, say: Callable[[str], None]) -> None:
-    say(f"{result.root}: nothing to send; all its reports of {len(runs_of(result))} runs are delivered.")
+    say(f"{result.root}: nothing to send; all its reports of {number_of(len(runs_of(result)), 'run')} are delivered.")
 
 
 def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str], None], limits: Limits) -> int:
@@ -271,7 +272,7 @@ def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str
         _say_that_nothing_is_left(result, say)
         return 0
     _say_if_new(settings, say)
-    say(f"{result.root}: {before} reports are left, {_described(settings)}")
+    say(f"{result.root}: {number_of(before, 'report is', 'reports are')} left, {_described(settings)}")
     own_runs.note_receiver(settings.address)
     courier = Courier(result, settings, limits=limits, with_original=True)
     courier.start()

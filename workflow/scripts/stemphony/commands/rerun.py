@@ -113,9 +113,14 @@ class Order:
         ]
         lines += [f"  {text}" for text in by_defocus(self.pairs)]
         if replaced:
-            lines.append(f"{len(replaced)} of them are done: their files are kept until the new ones are there.")
+            lines.append(
+                "1 of them is done: its file is kept until the new one is there."
+                if len(replaced) == 1
+                else f"{len(replaced)} of them are done: their files are kept until the new ones are there."
+            )
         if self.waiting:
-            lines.append(f"nothing is merged, because {len(self.waiting)} other pairs are not done:")
+            waiting = number_of(len(self.waiting), "other pair is", "other pairs are")
+            lines.append(f"nothing is merged, because {waiting} not done:")
             lines += [f"  {text}" for text in by_defocus(self.waiting)]
         else:
             lines.append("then all pairs are merged again.")

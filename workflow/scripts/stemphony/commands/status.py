@@ -434,7 +434,7 @@ def _show_sweep(
         records = {label: None if one is None else one.record() for label, one in found.items()}
         say(json.dumps({"sweep": given.resolve().name, "members": records}))
         return 0
-    say(f"{_relative(given)}: a sweep of {len(parts)} simulations")
+    say(f"{_relative(given)}: a sweep of {number_of(len(parts), 'simulation')}")
     for label, one in found.items():
         if one is None:
             say(f"  {label}: not started")
@@ -443,6 +443,7 @@ def _show_sweep(
         say(f"  {label}: {', '.join(states)} of {number_of(len(one.pairs), 'pair')}; merged: {one.merged}")
     earlier = len(members.all_members_of(given)) - sum(part.root.is_dir() for part in parts)
     if earlier:
-        say(f"{earlier} more folders are of simulations that are not in the sweep any more; nothing uses them.")
+        folders = number_of(earlier, "more folder is", "more folders are")
+        say(f"{folders} of simulations that are not in the sweep any more; nothing uses such folders.")
     say(f"more: stemphony status {shlex.quote(_relative(parts[0].root))}")
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stemphony.commands.outcome import SHOWN_PAIRS, Outcome
 from stemphony.contract import NOTHING_TO_DO
+from stemphony.counting import number_of
 from stemphony.paths import ResultPaths, SweepPaths
 from stemphony.store import members, own_runs, progress
 
@@ -25,7 +26,9 @@ class SweepOutcome(Outcome):
             return
         else:
             merged = sum(member.merged.exists() for member in found)
-            print(f"finished in {progress.duration(self.elapsed_s)}: {merged} of {len(found)} simulations are merged.")
+            verb = "is" if 1 in (merged, len(found)) else "are"
+            members_merged = f"{merged} of {number_of(len(found), 'simulation')} {verb} merged"
+            print(f"finished in {progress.duration(self.elapsed_s)}: {members_merged}.")
         root = shlex.quote(os.path.relpath(self.result.root))
         for name, place in (("members", self.result.root), ("together", files.combined), ("figure", files.overview)):
             if place.exists():
@@ -46,7 +49,7 @@ class SweepOutcome(Outcome):
         if len(lines) > 2 * SHOWN_PAIRS:
             left = len(lines) // 2 - SHOWN_PAIRS
             root = shlex.quote(os.path.relpath(self.result.root))
-            return [*lines[: 2 * SHOWN_PAIRS], f"… and {left} more pairs: stemphony status {root}"]
+            return [*lines[: 2 * SHOWN_PAIRS], f"… and {number_of(left, 'more pair')}: stemphony status {root}"]
         return lines or super()._failed_jobs()
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from stemphony.counting import number_of
 from stemphony.errors import MonitorError
 from stemphony.monitor.packages import require_packages
 
@@ -89,7 +90,7 @@ def _show(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         found = operators.find(connection, parsed.simulation)
         print(f"{found.title or 'no title'}\nid         {found.uid}\nnumber     {found.row}")
         print(f"state      {state_of(found, time.time()).value}, run {found.run}")
-        print(f"finished   {finished_of(found)} of {pairs_of(found)} configurations")
+        print(f"finished   {finished_of(found)} of {number_of(pairs_of(found), 'configuration')}")
         print(f"owner      {found.owner or 'none'}{', shared with ' + ', '.join(found.shared) if found.shared else ''}")
         print(f"events     {found.events}, the last one {_moment(found.last_received)}")
         for entry in timeline.held_events(connection, found):
@@ -104,7 +105,8 @@ def _show(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 def _said(found: Any) -> int:
     held = f", {found.held} kept and not counted" if found.held else ""
-    print(f"{found.uid}: owner {found.owner or 'none'}, run {found.run}, {found.events} events count{held}")
+    counted = number_of(found.events, "event counts", "events count")
+    print(f"{found.uid}: owner {found.owner or 'none'}, run {found.run}, {counted}{held}")
     return 0
 
 
@@ -143,8 +145,10 @@ def _delete(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         with database.reader.begin() as connection:
             found = operators.find(connection, parsed.simulation)
         if not parsed.yes:
-            raise MonitorError(f"delete: {found.uid} has {found.events} events. Add --yes to delete all of them.")
-        print(f"deleted {found.uid} with {operators.delete_simulation(database, parsed.simulation)} events")
+            what = number_of(found.events, "event")
+            raise MonitorError(f"delete: {found.uid} has {what}. Add --yes to delete all of it.")
+        deleted = number_of(operators.delete_simulation(database, parsed.simulation), "event")
+        print(f"deleted {found.uid} with {deleted}")
     return 0
 
 

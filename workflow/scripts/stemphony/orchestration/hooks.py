@@ -17,6 +17,7 @@ from typing import Any
 
 from stemphony import paths
 from stemphony.contract import LIVE_VARIABLE, PLAN_VARIABLE, RUN_PREFIX, RUN_VARIABLE, signal_received
+from stemphony.counting import number_of
 from stemphony.errors import StemphonyError
 from stemphony.orchestration import outdated, slurm
 from stemphony.orchestration.dag import Graph, is_incomplete
@@ -108,7 +109,8 @@ class Run:
         if not foreign:
             return
         self.graph.force(foreign)
-        note = f"{len(foreign)} job files are of another config: they are computed again"
+        number = number_of(len(foreign), "job file is", "job files are")
+        note = f"{number} of another config: {'it is' if len(foreign) == 1 else 'they are'} computed again"
         # Notes are printed when the run starts. A further round begins later, so its note is printed at once.
         if self.number:
             self.say(note)

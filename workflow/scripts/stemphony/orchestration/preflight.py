@@ -702,9 +702,11 @@ def _of_another_version(result: paths.ResultPaths, jobs: int) -> list[str]:
     for file in (result.merged, job):
         version = None if file is None else recorded_version(file)
         if version is not None and version != provenance.PHYSICS_VERSION:
+            several = f"All {jobs} jobs are computed again and replace"
+            every = "The job is computed again and replaces" if jobs == 1 else several
             return [
                 f"{file} was computed with physics_version {version}, this program has {provenance.PHYSICS_VERSION} "
-                f"(CHANGELOG says what changed). All {jobs} jobs are computed again and replace the files of "
+                f"(CHANGELOG says what changed). {every} the files of "
                 f"{result.root}; to keep these, move the folder away first."
             ]
     return []

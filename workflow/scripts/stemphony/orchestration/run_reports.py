@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stemphony import provenance
+from stemphony.counting import number_of
 from stemphony.errors import StemphonyError
 from stemphony.orchestration import left_behind
 from stemphony.orchestration.orphaned_errors import FailedJobs
@@ -169,7 +170,8 @@ class RunReports:
         settings = self._settings()
         if foreign := foreign_in(self.result):
             file, simulation_id = next(iter(foreign.items()))
-            more = f" {len(foreign) - 1} more files have such reports." if len(foreign) > 1 else ""
+            others = number_of(len(foreign) - 1, "more file has", "more files have")
+            more = f" {others} such reports." if len(foreign) > 1 else ""
             self.say(f"status reporting: {in_words(self.result, file, simulation_id)}{more}")
         # The courier delivers what earlier runs left, and what jobs of this run leave.
         interval_s = TAIL_INTERVAL_S if settings.via == status_settings.VIA_SUBMIT_HOST else SWEEP_INTERVAL_S
@@ -204,12 +206,15 @@ class RunReports:
         hopeless = any(sends is not None and sends.is_hopeless for sends in (self._courier, self._kept_reporter))
         reports = self.result.reports
         if refused:
-            self.say(f"status reporting: the receiver refused {refused} reports permanently; {reports} has them")
+            what = number_of(refused, "report")
+            self.say(f"status reporting: the receiver refused {what} permanently, kept in {reports}")
         if left := left_in(self.result):
             why = f" ({trouble})" if trouble else ""
             with_config = "" if self.recorded else "--config FILE "
             command = f"stemphony report replay {with_config}{shlex.quote(str(self.result.root.resolve()))}"
-            what = f"status reporting: {left} reports are not delivered{why} and stay in {reports}. "
+            undelivered = number_of(left, "report is", "reports are")
+            stay = "stays" if left == 1 else "stay"
+            what = f"status reporting: {undelivered} not delivered{why} and {stay} in {reports}. "
             if by_another and not hopeless and left_behind.start(self.result, self.config_files):
                 hours = left_behind.longest_s() / 3600
                 self.say(

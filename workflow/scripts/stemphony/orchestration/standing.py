@@ -10,6 +10,7 @@ from typing import Any
 
 from stemphony import provenance
 from stemphony.contract import REPLACES
+from stemphony.counting import number_of
 from stemphony.errors import ConfigError
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.mistakes import short
@@ -99,10 +100,12 @@ class Standing:
         notes = [self._replacement(self.replaced, cost)] if self.replaced else []
         if self.leftovers:
             size = sum(file.stat().st_size for file in self.leftovers) / 1e6
+            one = len(self.leftovers) == 1
+            belong, are, them = ("belongs", "is", "it") if one else ("belong", "are", "them")
             merge = " The next merge replaces stem.nc by one without them." if self.drops_leftovers else ""
             notes.append(
-                f"{len(self.leftovers)} job files of an older plan ({size:.3g} MB) belong to no pair of this one and "
-                f"are left alone; stemphony clean --leftovers {self._root} removes them.{merge}"
+                f"{number_of(len(self.leftovers), 'job file')} of an older plan ({size:.3g} MB) {belong} to no pair of "
+                f"this one and {are} left alone; stemphony clean --leftovers {self._root} removes {them}.{merge}"
             )
         return notes
 
@@ -125,7 +128,7 @@ class Standing:
     def _replacement(self, replaced: Collection[Pair], cost: str) -> str:
         merged = " and stem.nc" if self.result.merged.exists() else ""
         why = f" ({'; '.join(self.changed)})" if self.changed else ""
-        stay = f"{len(self.fitting)} pairs fit and stay. " if self.fitting else ""
+        stay = f"{number_of(len(self.fitting), 'pair fits and stays', 'pairs fit and stay')}. " if self.fitting else ""
         return (
             f"{self._root} {REPLACES} another config, structure file or version{why}: {len(replaced)} of {self.pairs} "
             f"pairs would be computed again ({cost}), and their files{merged} replaced. {stay}Nothing is deleted yet. "
@@ -179,5 +182,5 @@ def _changed(planned: Campaign, before: Mapping[str, Any]) -> tuple[str, ...]:
         for key, value in planned.config[block].items():
             if key in now and key in earlier and earlier[key] != value:
                 texts.append(f"{block}.{key}: {short(earlier[key])} → {short(value)}")
-    more = [f"{len(texts) - SHOWN_KEYS} more keys"] if len(texts) > SHOWN_KEYS else []
+    more = [number_of(len(texts) - SHOWN_KEYS, "more key")] if len(texts) > SHOWN_KEYS else []
     return (*texts[:SHOWN_KEYS], *more)

@@ -14,6 +14,7 @@ from typing import Any
 
 from stemphony import paths, provenance
 from stemphony.contract import LIVE_VARIABLE, MEMBERS_VARIABLE, RUN_VARIABLE
+from stemphony.counting import number_of
 from stemphony.errors import StemphonyError
 from stemphony.experiment.sweeps import Sweep
 from stemphony.orchestration import outdated
@@ -133,7 +134,8 @@ class SweepRun:
         lines = plan_lines(self.sweep, {label: run.checked for label, run in self.runs.items()})
         current = len(self.runs) - len(chosen)
         if current:
-            lines.append(f"{current} of {len(self.runs)} simulations have nothing to do")
+            verb = "has" if 1 in (current, len(self.runs)) else "have"
+            lines.append(f"{current} of {number_of(len(self.runs), 'simulation')} {verb} nothing to do")
         return [*lines, *dict.fromkeys(note for run in chosen.values() for note in run.notes)]
 
     def _watch(self) -> None:

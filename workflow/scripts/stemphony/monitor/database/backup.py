@@ -15,6 +15,7 @@ from typing import Final
 from sqlalchemy import URL, func, select
 from sqlalchemy.exc import DBAPIError
 
+from stemphony.counting import number_of
 from stemphony.errors import MonitorError
 from stemphony.monitor.database import schema
 from stemphony.monitor.database.connection import Database, reason
@@ -69,7 +70,7 @@ def backup(database: Database, file: Path) -> str:
     except DBAPIError as error:
         raise MonitorError(f"backup: {database.name} cannot be read: {reason(error)}.") from None
     how = "a database for --db" if database.is_sqlite else "for pg_restore"
-    return f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {number} events, {how})"
+    return f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {number_of(number, 'event')}, {how})"
 
 
 def _exists(file: Path) -> MonitorError:

@@ -14,6 +14,7 @@ from typing import Final
 from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.exc import DBAPIError
 
+from stemphony.counting import number_of
 from stemphony.errors import MonitorError
 from stemphony.monitor.database import audit, credentials, images, schema, simulations
 from stemphony.monitor.database.connection import Database, reason
@@ -159,7 +160,8 @@ def move(database: Database, which: str, sender: str, target: str) -> Simulation
         _write(database, connection, new)
         moved = insert(database, schema.MOVED).values(uid=simulation.uid, sender=sender, target=uid)
         connection.execute(moved.on_conflict_do_update(index_elements=["uid", "sender"], set_={"target": uid}))
-        audit.note(connection, time.time(), "move", simulation.uid, f"{number} events of {sender} to {uid}")
+        what = f"{number_of(number, 'event')} of {sender} to {uid}"
+        audit.note(connection, time.time(), "move", simulation.uid, what)
     _in_portions(database, lambda connection: _move_some(connection, simulation, new, sender))
     _decide_again(database, simulation)
     return _decide_again(database, new)
@@ -185,7 +187,7 @@ def delete_simulation(database: Database, which: str) -> int:
     """
     with _writing(database) as connection:
         simulation = find(connection, which)
-        audit.note(connection, time.time(), "delete", simulation.uid, f"{simulation.events} events")
+        audit.note(connection, time.time(), "delete", simulation.uid, number_of(simulation.events, "event"))
     number = 0
     while True:
         with _writing(database) as connection:
@@ -195,7 +197,7 @@ def delete_simulation(database: Database, which: str) -> int:
                 continue
             retention.delete_summary(simulation.row, connection)
             connection.execute(delete(schema.MOVED).where(schema.MOVED.c.uid == simulation.uid))
-            audit.note(connection, time.time(), "deleted", simulation.uid, f"{number} events")
+            audit.note(connection, time.time(), "deleted", simulation.uid, number_of(number, "event"))
             return number
 
 

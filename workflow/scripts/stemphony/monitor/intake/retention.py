@@ -20,6 +20,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
+from stemphony.counting import number_of
 from stemphony.monitor.database import schema
 from stemphony.monitor.intake.writer import NotStored, Writer
 
@@ -126,8 +127,8 @@ class Retention:
         corrected = 0 if jumped_back else self._writer.run_and_forget(partial(_correct_future, now))
         if corrected:
             self._say(
-                f"{corrected} simulations had arrival times in the future, because the clock was wrong. These times are"
-                " now set to the present"
+                f"{number_of(corrected, 'simulation')} had arrival times in the future, because the clock was wrong."
+                " These times are now set to the present"
             )
         ran_s, until = self._monotonic() - self._counted_until, self._monotonic()
         uptime = self._writer.run(partial(_count_uptime, ran_s))
@@ -138,10 +139,12 @@ class Retention:
         before = now - self._keep_s
         self._writer.run(partial(_delete_trials, before))
         if marked := self._writer.run(partial(_mark, before, now, uptime)):
+            silent = number_of(marked, "simulation is", "simulations are")
+            which = "It is" if marked == 1 else "They are"
             self._say(
-                f"{marked} simulations are silent for more than {self._keep_s / _DAY_S:g} days by the clock of this"
-                f" machine ({time.strftime('%Y-%m-%d', time.gmtime(now))}). They are deleted when the monitor has run"
-                f" {RIPE_S / _DAY_S:g} day more, those without an end after {RIPE_UNENDED_S / _DAY_S:g} days"
+                f"{silent} silent for more than {_days(self._keep_s)} by the clock of this machine"
+                f" ({time.strftime('%Y-%m-%d', time.gmtime(now))}). {which} deleted when the monitor has"
+                f" run {_days(RIPE_S)} more, those without an end after {_days(RIPE_UNENDED_S)}"
             )
         deleted = []
         for old in self._writer.run(partial(_ripe, before, now, uptime)):
@@ -154,9 +157,8 @@ class Retention:
         if deleted:
             named = ", ".join(f"{old.title or old.uid} ({_day(old.last_received)})" for old in deleted[:NAMED])
             more = f" and {len(deleted) - NAMED} more" if len(deleted) > NAMED else ""
-            self._say(
-                f"deleted {len(deleted)} simulations that were silent for more than the days to keep: {named}{more}"
-            )
+            what = number_of(len(deleted), "simulation that was", "simulations that were")
+            self._say(f"deleted {what} silent for more than the days to keep: {named}{more}")
         return len(deleted)
 
     def _own_time(self) -> float:
@@ -183,6 +185,11 @@ class Retention:
                 " judges ages without this jump"
             )
         return own
+
+
+def _days(span_s: float) -> str:
+    days = span_s / _DAY_S
+    return number_of(int(days), "day") if days.is_integer() else f"{days:g} days"
 
 
 def _day(seconds: float) -> str:

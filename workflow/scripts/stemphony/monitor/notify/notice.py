@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from email.message import EmailMessage
 from typing import Any, Final, Self
 
+from stemphony.counting import number_of
 from stemphony.monitor.database.outbox import URGENCY
 from stemphony.monitor.notify.targets import Target
 from stemphony.monitor.records import SimulationSummary
@@ -80,8 +81,10 @@ class Notice:
     def details(self) -> str:
         """Numbers and the message of the run, in one line."""
         if self.kind == State.FINISHED:
-            return f"{self.total} configurations, run {self.run}."
-        parts = [f"{self.finished} of {self.total} configurations are finished, run {self.run}."]
+            return f"{number_of(self.total, 'configuration')}, run {self.run}."
+        verb = "is" if 1 in (self.finished, self.total) else "are"
+        total = number_of(self.total, "configuration")
+        parts = [f"{self.finished} of {total} {verb} finished, run {self.run}."]
         if self.num_failed:
             parts.append(f"{self.num_failed} failed.")
         if self.message:
@@ -106,7 +109,7 @@ class Digest:
     def headline(self) -> str:
         """One line with the number of simulations for each kind of notification."""
         counts = Counter(notice.kind for notice in self.notices)
-        return f"{len(self.notices)} simulations: " + ", ".join(
+        return f"{number_of(len(self.notices), 'simulation')}: " + ", ".join(
             f"{counts[kind]} {kind}" for kind in URGENCY if counts[kind]
         )
 
@@ -116,7 +119,8 @@ class Digest:
         named = self._named()
         lines = [f"{notice.headline}." for notice in named]
         if len(named) < len(self.notices):
-            lines.append(f"{len(self.notices) - len(named)} more are on the page of the monitor.")
+            left = number_of(len(self.notices) - len(named), "more is", "more are")
+            lines.append(f"{left} on the page of the monitor.")
         return "\n".join(lines)
 
     def _named(self) -> list[Notice]:
