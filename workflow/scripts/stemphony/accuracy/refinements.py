@@ -15,8 +15,9 @@ from typing import Any
 from stemphony.errors import ConfigError
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.grid_choice import points_at
-from stemphony.experiment.model import MRAD, Experiment
+from stemphony.experiment.model import Experiment
 from stemphony.experiment.slice_choice import DIVIDED
+from stemphony.physics.constants import MRAD
 from stemphony.physics.grid import cheapest_size
 from stemphony.physics.periods import Periods
 

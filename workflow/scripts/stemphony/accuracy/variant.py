@@ -17,7 +17,8 @@ from stemphony.compute.atoms import Atoms, draw_atoms
 from stemphony.compute.configuration import configuration_atoms
 from stemphony.compute.simulation import simulate
 from stemphony.errors import SpecimenError
-from stemphony.experiment.model import MRAD, NM, Experiment
+from stemphony.experiment.model import Experiment
+from stemphony.physics.constants import MRAD, NM
 from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.specimen_file import read_attributes, read_specimen_file
 

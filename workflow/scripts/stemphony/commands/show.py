@@ -10,9 +10,9 @@ import numpy as np
 
 from stemphony.errors import StorageError
 from stemphony.experiment.campaign import SPECIMEN_TILT
-from stemphony.experiment.model import MRAD, NM
 from stemphony.experiment.scan import Scan, bounds
 from stemphony.orchestration import preflight
+from stemphony.physics.constants import MRAD, NM
 from stemphony.physics.electron import wavelength
 from stemphony.specimen.drawing import Scene, draw
 from stemphony.specimen.specimen import Specimen

@@ -14,7 +14,8 @@ from typing import Any, Self
 import numpy as np
 
 from stemphony.compute.atoms import Atoms
-from stemphony.experiment.model import NM, Experiment
+from stemphony.experiment.model import Experiment
+from stemphony.physics.constants import NM
 from stemphony.physics.grid import FloatArray, band_limit, band_limit_columns
 from stemphony.physics.multislice import cropped_transmission, transmission_function
 from stemphony.physics.plasmons import deflection

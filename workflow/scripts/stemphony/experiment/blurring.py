@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from stemphony.experiment.model import NM, Experiment
+from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan import LINE
+from stemphony.physics.constants import NM
 from stemphony.physics.source_size import GAUSSIAN, ROUND_GAUSSIAN, Repeats, SourceShape, blur, is_cut, reach
 
 SHAPE_NEUTRAL: dict[str, Any] = {

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from stemphony.errors import ConfigError
 from stemphony.experiment.campaign import Campaign
-from stemphony.experiment.model import HAADF_SHARE, MRAD, NM, Experiment, haadf_fits, rounded_down
+from stemphony.experiment.model import HAADF_SHARE, Experiment, haadf_fits, rounded_down
 from stemphony.experiment.scan import LINE, LIST
-from stemphony.physics.constants import COULOMB_POTENTIAL
+from stemphony.physics.constants import COULOMB_POTENTIAL, MRAD, NM
 from stemphony.physics.grid import fft_friendly_size
 from stemphony.physics.probe import Aberrations, probe_tail_fraction
 from stemphony.physics.scattering import ATOMIC_NUMBERS, scattering_factor

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stemphony.errors import ConfigError
+from stemphony.physics.constants import MRAD, NM
 from stemphony.physics.periods import Layers
 from stemphony.physics.plasmons import Plasmons
 from stemphony.physics.slicing import Slices
@@ -15,8 +16,6 @@ BLOCK = "plasmon_scattering"
 
 MOST_MEAN_FREE_PATHS = 20.0
 """Largest thickness in mean free paths. At this thickness, only 2e-9 of the electrons are left without a loss."""
-
-_NM, _MRAD = 10.0, 1e-3
 
 
 def job_block(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,18 +47,18 @@ def plasmons_of(block: Mapping[str, Any], beam_energy: float, layers: Layers, sl
     elif layers.periods.slab:
         top = max(top, float(layers.heights.min()))
         bottom = min(bottom, float(layers.heights.max()) + layers.periods.spacing)
-    _require_thin(block["mean_free_path_nm"], (bottom - top) / _NM)
+    _require_thin(block["mean_free_path_nm"], (bottom - top) / NM)
     cutoff = block["cutoff_mrad"]
     return Plasmons(
         beam_energy, top, bottom,
-        mean_free_path=block["mean_free_path_nm"] * _NM,
+        mean_free_path=block["mean_free_path_nm"] * NM,
         plasmon_energy=block["plasmon_energy_ev"],
         width=block["plasmon_fwhm_ev"] or 1.0,  # not used in simple mode
         max_energy=block["max_energy_ev"],
         density=block["energy_grid_density_per_ev"],
         plural=block["plural_scattering"],
         simple=block["simple_mode"],
-        cutoff=None if cutoff is None else cutoff * _MRAD,
+        cutoff=None if cutoff is None else cutoff * MRAD,
         draws=block["draws"],
     )  # fmt: skip
 
@@ -82,7 +81,7 @@ def plan_note(plasmons: Plasmons) -> str:
     more = f", {100 * max(0.0, 1 - shares[0] - shares[1]):.2g} % more" if plasmons.plural else ""
     one = shares[1] if plasmons.plural else 1 - shares[0]
     text = (
-        f"plasmon_scattering: {(plasmons.bottom - plasmons.top) / _NM:.4g} nm of material are {mean:.3g} mean free "
+        f"plasmon_scattering: {(plasmons.bottom - plasmons.top) / NM:.4g} nm of material are {mean:.3g} mean free "
         f"paths. {100 * shares[0]:.3g} % of the electrons lose nothing, {100 * one:.3g} % excite one plasmon{more}. "
         f"Signals have {len(plasmons.energies)} energy losses up to {plasmons.energies[-1]:g} eV, and each wave "
         f"becomes {plasmons.waves} waves."

@@ -21,6 +21,7 @@ from stemphony.experiment.scan import Scan
 from stemphony.experiment.slice_choice import chosen_slices, stored_depths
 from stemphony.experiment.stored_patterns import StoredPatterns, own_scan_and_depths, positions_of
 from stemphony.experiment.wave_request import WaveRequest
+from stemphony.physics.constants import MRAD, NM
 from stemphony.physics.detectors import bin_edges, image_names
 from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
 from stemphony.physics.periods import Layers, Periods
@@ -30,12 +31,6 @@ from stemphony.physics.scattering import FactorChoice
 from stemphony.physics.segments import SegmentedDetector
 from stemphony.physics.sensitivity import SensitiveDetector
 from stemphony.physics.slicing import Slices
-
-MRAD = 1e-3
-"""One milliradian [rad]."""
-
-NM = 10.0
-"""One nanometre [Å]."""
 
 TILE_SHARE = 0.25
 """Width of the part of the scan that one window serves, as a share of the window. With a larger share there are fewer

@@ -9,12 +9,13 @@ from typing import Any
 
 from stemphony.errors import ConfigError
 from stemphony.experiment.grid_choice import MAX_POINTS
+from stemphony.physics.constants import NM
 
 MAX_RELATIVE_MISFIT = 1e-6
 """Largest difference between the scan window and a whole number of steps, as a share of the window. It allows for the
 rounding of a step to seven digits."""
 
-UNITS = {"angstrom": 1.0, "nm": 10.0}
+UNITS = {"angstrom": 1.0, "nm": NM}
 """Units of `scan.unit`, in Å. `cell` is a fraction of the length of the cell along each axis."""
 
 WINDOW, LINE, LIST = "window", "line", "positions"

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from stemphony.experiment.scan import LIST, UNITS, WINDOW, Scan, spacing_of
+from stemphony.experiment.scan import LIST, WINDOW, Scan, spacing_of
+from stemphony.physics.constants import NM
 from stemphony.physics.source_size import REACH_SIGMAS, Repeats, reach
-
-NM = UNITS["nm"]
 
 OPEN: Repeats = (None, None)
 """A scan that does not repeat along either axis."""

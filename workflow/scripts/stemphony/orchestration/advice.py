@@ -8,7 +8,8 @@ import os
 from stemphony.counting import number_of
 from stemphony.experiment.campaign import Campaign, focal_fwhm_nm
 from stemphony.experiment.doubts import LARGEST_TAIL, probe_outside
-from stemphony.experiment.model import MRAD, TILE_SHARE, Experiment
+from stemphony.experiment.model import TILE_SHARE, Experiment
+from stemphony.physics.constants import MRAD
 from stemphony.store.progress import duration
 
 LONG_H = 0.5

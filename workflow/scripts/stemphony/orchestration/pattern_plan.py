@@ -5,8 +5,9 @@ from __future__ import annotations
 from stemphony.errors import ConfigError
 from stemphony.experiment.blurring import Blurring, source_shape
 from stemphony.experiment.campaign import Campaign
-from stemphony.experiment.model import MRAD, NM, Experiment
+from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan import LIST
+from stemphony.physics.constants import MRAD, NM
 from stemphony.physics.source_size import GAUSSIAN, LORENTZIAN
 
 MOST_DEPTHS = 12

@@ -24,7 +24,7 @@ from stemphony.experiment import campaign, configuration, overrides, sensitivity
 from stemphony.experiment.blurring import widest_source_nm
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
-from stemphony.experiment.model import MRAD, NM, Experiment, detector_names, rounded_down
+from stemphony.experiment.model import Experiment, detector_names, rounded_down
 from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect, pattern_repeats
 from stemphony.orchestration.advice import (
     job_row,
@@ -41,6 +41,7 @@ from stemphony.orchestration.pattern_plan import pattern_hints, pattern_rows
 from stemphony.orchestration.scan_plan import merged_again, require_whole_periods, scan_hints, scan_rows
 from stemphony.orchestration.standing import Standing
 from stemphony.orchestration.symmetry_choice import SymmetryChoice
+from stemphony.physics.constants import MRAD, NM
 from stemphony.status import settings as status_settings
 from stemphony.status.events import planned_defoci
 from stemphony.store.progress import duration

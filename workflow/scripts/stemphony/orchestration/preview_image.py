@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from stemphony.compute.recorder import JobSignals
-from stemphony.experiment.model import NM, Experiment
+from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan import WINDOW
 from stemphony.experiment.scan_edges import window_repeats
+from stemphony.physics.constants import NM
 from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.translations import Translations
 from stemphony.status.events import PREVIEW_IMAGES, PREVIEW_SIDE

@@ -29,6 +29,12 @@ ATOMIC_MASS: float = 1.66053906892e-27
 BOLTZMANN: float = 1.380649e-23
 """Boltzmann constant k_B [J/K]."""
 
+NM = 10.0
+"""One nanometre in Å. Configs and results have lengths in nm, the program computes in Å."""
+
+MRAD = 1e-3
+"""One milliradian in rad. Configs and results have angles in mrad, the program computes in rad."""
+
 _ANGSTROM = 1e-10
 _ANGSTROM_PER_METRE = 1.0 / _ANGSTROM
 

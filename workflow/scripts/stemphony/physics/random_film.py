@@ -27,11 +27,11 @@ ADDITION = 0.3
 """Largest packing fraction for which random sequential addition alone makes a film. Above it, addition becomes slow. At
 0.384 it jams (Zhang & Torquato, Phys. Rev. E 88 (2013) 053312)."""
 
-DENSEST = 0.5
+DENSEST_PACKING = 0.5
 """Largest packing fraction. Spheres begin to crystallise at 0.494, so a denser random film would have order."""
 
 MOST_STEPS = 2000
-"""Steps after which repulsion gives up. A film at DENSEST needs a few hundred."""
+"""Steps after which repulsion gives up. A film at DENSEST_PACKING needs a few hundred."""
 
 LATEST = 0.1
 """Largest share of the taken places that may lie outside the large tree. To make this tree again costs more than to
@@ -144,8 +144,8 @@ def film_positions(
         The film is too dense for the distance.
     """
     filled = packing(number, cell, bottom, top, distance)
-    if filled > DENSEST and number > 1:
-        raise ValueError(f"at most some {DENSEST / filled * number:.0f} of {number} atoms have room")
+    if filled > DENSEST_PACKING and number > 1:
+        raise ValueError(f"at most some {DENSEST_PACKING / filled * number:.0f} of {number} atoms have room")
     # ASSUME: an amorphous film has a density and a smallest distance, but no bonds and no short-range order.
     lengths = np.array([cell[0], cell[1], 0.0])
     near = wrap_positions(others[(others[:, 2] > bottom - distance) & (others[:, 2] < top + distance)], lengths)

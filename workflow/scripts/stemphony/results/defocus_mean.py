@@ -12,7 +12,7 @@ from stemphony.errors import ResultError
 
 Floats = NDArray[np.float64]
 
-NEAR_NM = 0.01
+SAME_DEFOCUS_NM = 0.01
 """Largest distance between a wanted defocus and the stored one that is used for it [nm]."""
 
 
@@ -99,7 +99,7 @@ class DefocusMean:
     def _index(self, wanted_nm: float) -> int:
         index = int(np.abs(self.defoci_nm - wanted_nm).argmin())
         listed = ", ".join(f"{value:g}" for value in self.defoci_nm)
-        if abs(self.defoci_nm[index] - wanted_nm) > NEAR_NM:
+        if abs(self.defoci_nm[index] - wanted_nm) > SAME_DEFOCUS_NM:
             raise ResultError(f"the result has no defocus of {wanted_nm:g} nm; it has {listed} nm.")
         if self.is_averaged:
             raise ResultError(

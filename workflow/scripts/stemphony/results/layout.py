@@ -16,8 +16,9 @@ import netCDF4
 import numpy as np
 
 from stemphony import provenance
-from stemphony.experiment.model import MRAD, NM, Experiment
+from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan import LINE, LIST, WINDOW
+from stemphony.physics.constants import MRAD, NM
 from stemphony.physics.segments import SegmentedDetector
 
 NM_PER_ANGSTROM = 1 / NM

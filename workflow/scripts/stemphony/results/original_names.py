@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stemphony.experiment.campaign import focal_fwhm_nm
-from stemphony.experiment.model import NM, Experiment
+from stemphony.experiment.model import Experiment
+from stemphony.physics.constants import NM
 
 
 def original_parameters(

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 INTENSITIES, PACBED = "cbed_intensities", "pacbed"
 """Variables of the group `cbed`."""
 
-NEAR_NM = 0.01
+SAME_PLACE_NM = 0.01
 """Largest distance between a wanted place and a listed position [nm]."""
 
 SHOWN = 20
@@ -108,7 +108,7 @@ def _place(result: OpenedResult, cbed: Any, at_nm: tuple[float, float]) -> tuple
     places = np.stack([np.asarray(cbed[f"cbed_probe_{axis}"][:], dtype=float)[:, 0] for axis in "xy"], axis=-1)
     distance = np.hypot(*(places - at_nm).T)
     number = int(distance.argmin())
-    if not distance[number] <= NEAR_NM:
+    if not distance[number] <= SAME_PLACE_NM:
         listed = ", ".join(f"({x:.4g}, {y:.4g})" for x, y in places[:SHOWN]) + (" …" if len(places) > SHOWN else "")
         raise ResultError(
             f"{result.file} has no pattern at ({at_nm[0]:g}, {at_nm[1]:g}) nm. It has them at {listed} nm."

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from stemphony.experiment.model import MRAD, Experiment
+from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import repeats_of
+from stemphony.physics.constants import MRAD
 from stemphony.physics.integration import phase_of_deflection
 from stemphony.physics.segments import segment_names
 from stemphony.physics.source_size import Repeats

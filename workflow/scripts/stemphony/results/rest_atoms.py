@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemphony.experiment.model import NM
 from stemphony.experiment.scan_edges import OPEN, is_whole_cell, window_repeats
+from stemphony.physics.constants import NM
 from stemphony.physics.source_size import Repeats
 from stemphony.results.layout import read_texts
 from stemphony.specimen.specimen import Specimen

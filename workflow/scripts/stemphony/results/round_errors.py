@@ -13,8 +13,9 @@ import numpy as np
 from stemphony.contract import REFUSAL
 from stemphony.errors import DamagedResultError
 from stemphony.experiment.blurring import Blurring
-from stemphony.experiment.model import NM, Experiment
+from stemphony.experiment.model import Experiment
 from stemphony.experiment.stopping import Goal
+from stemphony.physics.constants import NM
 from stemphony.results.averages import BlockAverage, batches_of
 from stemphony.results.batch_processes import batch_reader
 from stemphony.results.batches import BatchRequest

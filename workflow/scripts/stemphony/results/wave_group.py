@@ -15,7 +15,8 @@ import numpy as np
 
 from stemphony.compute.recorder import StoredWaves
 from stemphony.compute.stored_waves import fields, incident_wave
-from stemphony.experiment.model import NM, Experiment
+from stemphony.experiment.model import Experiment
+from stemphony.physics.constants import NM
 from stemphony.results.layout import NM_PER_ANGSTROM, STANDARD_ERROR, Axes, add_variable, chunk_shape
 from stemphony.results.merge_task import Place
 

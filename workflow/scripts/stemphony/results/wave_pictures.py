@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemphony.errors import ResultError
 from stemphony.results.opened import OpenedResult, nearest
-from stemphony.results.patterns import NEAR_NM, SHOWN
+from stemphony.results.patterns import SAME_PLACE_NM, SHOWN
 from stemphony.results.wave_group import EXIT, GROUP, PROBE, SECTION
 
 Floats = NDArray[np.float64]
@@ -136,7 +136,7 @@ def _position(result: OpenedResult, waves: Any, at_nm: tuple[float, float] | Non
     if at_nm is not None:
         distance = np.hypot(*(places - at_nm).T)
         number = int(distance.argmin())
-        if not distance[number] <= NEAR_NM:
+        if not distance[number] <= SAME_PLACE_NM:
             listed = ", ".join(f"({x:.4g}, {y:.4g})" for x, y in places[:SHOWN]) + (" …" if len(places) > SHOWN else "")
             raise ResultError(
                 f"{result.file} has no wave at ({at_nm[0]:g}, {at_nm[1]:g}) nm. It has them at {listed} nm."

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from stemphony.errors import SpecimenError
+from stemphony.physics.constants import NM
 from stemphony.physics.random_film import ADDITION, FILM, Film, film_positions, packing
-from stemphony.specimen.building import NM
 from stemphony.specimen.joint_sites import CLOSEST
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure, appended

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.errors import SpecimenError
+from stemphony.physics.constants import NM
 from stemphony.specimen import cut_layers, lattice
 from stemphony.specimen.lattice import SUPERCELL_LIMIT, Floats, orthogonal_supercell
 from stemphony.specimen.orientation import LISTED, Candidate, Orientation, View, stretch, three_indices, written
 from stemphony.specimen.primitive import Lattice, primitive_lattice
 from stemphony.specimen.structure import Structure, chosen, copied, turned
 
-NM = 10.0
 SAME_LAYER = 0.05
 """Atoms up to this distance [Å] in front of `specimen.termination` belong to the layer that begins there, because
 fractions in files are rounded."""

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.errors import SpecimenError
+from stemphony.physics.constants import NM
 from stemphony.specimen import source, table
 from stemphony.specimen.displacements import from_b
 from stemphony.specimen.structure import Structure
 
-NM = 10.0  # Å
 LAYOUT = (
     "A .cel file has a title, `0 a b c α β γ` (nm, °), one line `element x y z occupancy B` per atom (fractions, nm²) "
     "and `*`."

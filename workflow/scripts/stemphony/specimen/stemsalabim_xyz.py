@@ -8,18 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import elements, source, statements, table
+from stemphony.physics.constants import NM
+from stemphony.specimen import crystal, elements, source, statements, table
 from stemphony.specimen.structure import Structure
 
-NM = 10.0  # Å
 LAYOUT = "STEMsalabim's lines are `element x y z msd [slice]` in nm and nm²."
-# Largest density of a solid [g/cm³]. In nm and in Å, the density differs by a factor of 1000, so only one is possible.
-DENSEST = 25.0
 # Largest mean square displacement [nm²]. It means 0.45 Å RMS per axis, which no crystal survives. U in Å² is larger.
 LARGEST_MSD = 2e-3
 
 
-THINNEST = 2e-3
+THINNEST_WITH_VACUUM = 2e-3
 """Smallest density of a specimen with its vacuum [g/cm³]: that of a single layer of graphene in a cell of 400 nm."""
 
 
@@ -70,11 +68,11 @@ def unit(file: Path, lines: list[str]) -> str:
         return "nm"  # `read_stemsalabim` will say what is wrong
     in_nm = statements.density(counts, volume * NM**3)
     is_msd = smallest >= 0 and largest <= LARGEST_MSD
-    if 1000 * in_nm > DENSEST * 4 and (is_msd or bare is not None):
+    if 1000 * in_nm > crystal.DENSEST * 4 and (is_msd or bare is not None):
         return "nm"
-    if bare is not None and is_msd and largest > 0 and in_nm > THINNEST:
+    if bare is not None and is_msd and largest > 0 and in_nm > THINNEST_WITH_VACUUM:
         return "nm"
-    if bare is None and not is_msd and 1000 * in_nm <= DENSEST:
+    if bare is None and not is_msd and 1000 * in_nm <= crystal.DENSEST:
         return "angstrom"
     raise SpecimenError(
         file,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen.building import NM
+from stemphony.physics.constants import NM
 from stemphony.specimen.structure import Structure, chosen
 
 _SUBSTITUTION = 3
