@@ -143,7 +143,12 @@ def _line(scan: Mapping[str, Any], lengths: Sequence[float], margin: tuple[int, 
     _require_near("scan.line", scan, (begin, end), lengths)
     length = math.hypot(end[0] - begin[0], end[1] - begin[1])
     if length < 1e-6:
-        raise ConfigError("scan.line", "begins and ends at the same place; give two places, or `scan.positions`.")
+        raise ConfigError(
+            "scan.line",
+            f"begins and ends at the same place: got begin {list(line['begin'])} and end {list(line['end'])}, "
+            f"{length:.3g} Å apart. Allowed are two places at least 1e-6 Å apart. Correct `begin` or `end`, or use "
+            "`scan.positions` for a single place.",
+        )
     step = length / (line["points"] - 1)
     ux, uy = (end[0] - begin[0]) / length, (end[1] - begin[1]) / length
     along = tuple(step * i for i in range(-margin[0], line["points"] + margin[0]))

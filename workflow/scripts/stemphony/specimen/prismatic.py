@@ -72,7 +72,10 @@ def read_prismatic(file: Path) -> Structure:
         if len(values) < 3:
             raise SpecimenError(file, f"line {number}: got {line.strip()[:60]!r}, expected an atom. {LAYOUT}")
         if len(values) > 4 and values[4] < 0:
-            raise SpecimenError(file, f"line {number}: an rms displacement of {values[4]:g} Å; 0 or more is possible.")
+            raise SpecimenError(
+                file,
+                f"line {number}: an rms displacement of {values[4]:g} Å; allowed is 0 or more. Correct this column.",
+            )
         rows.append(values + [1.0, np.nan][len(values) - 3 :])
     if not ended and len(lines[-1].split()) != len(lines[2].split()):
         raise SpecimenError(file, f"ends after line {len(lines)} without -1: it is truncated. {LAYOUT}")
