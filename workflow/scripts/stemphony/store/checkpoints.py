@@ -62,6 +62,8 @@ def write_checkpoint(file: Path, key: str, parts: Parts, done: int, total: int) 
 
     Parameters
     ----------
+    file : Path
+        The checkpoint; its folder is made if it does not exist.
     key : str
         Digest of everything that decides the job.
     parts : Parts
@@ -166,7 +168,8 @@ def _read(stream: BinaryIO, size: int, key: str, with_arrays: bool) -> tuple[Che
 def put_aside(result: Path, aside: Path) -> None:
     """Give a finished job file and its checksum second names, because Snakemake is about to delete them.
 
-    A hard link takes no space. On a file system without hard links nothing is kept.
+    `result` is the job file and `aside` its second name, see `ResultPaths.aside`; the checksum files are named after
+    them. A hard link takes no space. On a file system without hard links nothing is kept, and no error is raised.
     """
     with suppress(OSError):
         aside.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +181,11 @@ def put_aside(result: Path, aside: Path) -> None:
 
 
 def take_back(aside: Path, result: Path) -> None:
-    """Give a job file that was put aside, and its checksum, their own names again. Raises StorageError."""
+    """Give a job file that was put aside, and its checksum, their own names again.
+
+    `aside` is the second name of the job file, `result` its own name, see `put_aside`. Raises StorageError or OSError
+    if a second name does not exist, or the folder of `result` cannot be written.
+    """
     for source, target in ((checksum(aside), checksum(result)), (aside, result)):
         with atomic_path(target) as temporary:
             os.link(source, temporary)
@@ -194,7 +201,11 @@ def discard(*files: Path) -> None:
 
 
 def sweep(result: ResultPaths) -> None:
-    """Remove checkpoints and claims after all jobs are merged; claims of living processes stay."""
+    """Remove checkpoints and claims of the simulation `result` after all jobs are merged.
+
+    Claims of living processes stay, and so does a file that cannot be removed. Raises OSError if the folder of
+    checkpoints cannot be listed.
+    """
     if not result.checkpoints_folder.is_dir():
         return
     for folder in [*result.checkpoints_folder.iterdir(), result.checkpoints_folder]:

@@ -155,6 +155,8 @@ def take(file: Path, timing: Timing = TIMING) -> Claim | None:
 
     Parameters
     ----------
+    file : Path
+        The file; its folder is made if it does not exist.
     timing : Timing
         How often the claim gets a heartbeat.
 
@@ -200,6 +202,8 @@ def wait(file: Path, check: Callable[[], None] = lambda: None, timing: Timing = 
 
     Parameters
     ----------
+    file : Path
+        The file of the claim.
     check : callable
         Called at each look; it may raise to end the wait.
     timing : Timing
@@ -267,7 +271,7 @@ def _remove(file: Path, content: bytes) -> None:
 
 
 def left_over(file: Path) -> str:
-    """Message about a dead claim that cannot be removed, see `wait`."""
+    """Return a message for the user about the dead claim in `file`, which cannot be removed, see `wait`."""
     return (
         f"the claim {file} has no heartbeat and cannot be removed. This process computes without a claim, so another "
         "process may compute the same. Check the owner and mode of the file and its folder, and remove the file."
@@ -275,7 +279,10 @@ def left_over(file: Path) -> str:
 
 
 def process_start(pid: int) -> str:
-    """When a process started [clock ticks since the boot]; empty if it is dead, or without /proc."""
+    """When the process with the id `pid` started [clock ticks since the boot].
+
+    Empty if the process is dead, or on a system without /proc.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:

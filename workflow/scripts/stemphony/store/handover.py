@@ -74,7 +74,11 @@ class Handover:
         return self.folder / "begun"
 
     def write(self, config: str, environment: str, content: Mapping[str, Any]) -> None:
-        """Write all that the jobs need. Raises StorageError."""
+        """Write all that the jobs need.
+
+        `config` is the text of `config.yaml`, `environment` that of the shell script, and `content` becomes
+        `handover.json`. Raises StorageError if the folder cannot be made or written.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -118,7 +122,10 @@ class Handover:
 
 
 def new_invocation(directory: Path) -> Path:
-    """A new name of a folder for the handovers of this process. The folder is not made yet."""
+    """A new name of a folder for the handovers of this process, in the working directory `directory`.
+
+    The folder is not made yet.
+    """
     return directory / FOLDER / f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(6)}"
 
 
@@ -128,7 +135,10 @@ def remove(folder: Path) -> None:
 
 
 def sweep_old(directory: Path) -> None:
-    """Remove the folders of invocations of this machine that were killed more than `OLD_S` ago."""
+    """Remove the folders of killed invocations of this machine from the working directory `directory`.
+
+    A folder is removed if its process is dead and it is older than `OLD_S`. A folder that cannot be removed stays.
+    """
     for folder in (directory / FOLDER).glob("*.*.*/"):
         of_host, pid, _ = folder.name.rsplit(".", 2)
         with suppress(OSError):

@@ -51,17 +51,25 @@ class RunHolder:
 
 
 def note_run(simulation: str, directory: Path, pid: int, host: str = "", started: str = "") -> None:
-    """Write down that process `pid` of a machine, by default this one, runs a simulation in `directory`.
+    """Write down that process `pid` of a machine runs a simulation in a working directory.
 
     Parameters
     ----------
+    simulation : str
+        Name of the simulation.
+    directory : Path
+        The working directory.
+    pid : int
+        Id of the process.
+    host : str
+        Machine of the process; by default this machine.
     started : str
         When it started, see `claims.Holder`; needed for a process of another machine.
 
     Raises
     ------
-    StorageError
-        The file cannot be written.
+    StorageError, OSError
+        The file cannot be written, or its folder cannot be made.
     """
     host = host or socket.gethostname()
     content = {"simulation": simulation, "host": host, "pid": pid, "started": started or process_start(pid)}
@@ -71,7 +79,11 @@ def note_run(simulation: str, directory: Path, pid: int, host: str = "", started
 
 
 def forget_run(directory: Path, pid: int) -> None:
-    """Remove the note of a run that has ended cleanly."""
+    """Remove the note of a run that has ended cleanly.
+
+    `directory` is its working directory, and `pid` its process on this machine. Nothing happens if there is no note.
+    Raises OSError if the file cannot be removed.
+    """
     _file_of(directory, pid, socket.gethostname()).unlink(missing_ok=True)
 
 

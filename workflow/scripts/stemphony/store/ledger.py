@@ -81,6 +81,10 @@ def identity(
 
     Parameters
     ----------
+    result : ResultPaths
+        Files of the simulation.
+    random_seed : int
+        Seed of a new simulation, from its config; 0 draws one.
     recorded : (str, int) or None
         Id and seed from job files, if simulation.json was lost.
     margin_nm : float or None
@@ -148,7 +152,10 @@ def _write_once(result: ResultPaths, fresh: Mapping[str, Any]) -> None:
 
 
 def noted_identity(result: ResultPaths) -> dict[str, Any]:
-    """Return simulation.json as a part of a plan. If the file is lost, return this part of the last plan."""
+    """Return simulation.json of the simulation `result` as a part of a plan, under the key `IDENTITY_KEY`.
+
+    If the file is lost, return this part of the last plan. The result is empty if neither holds it.
+    """
     with contextlib.suppress(OSError, ValueError, RecursionError):
         kept = json.loads(ordinary_files.read_text(result.identity))
         return {IDENTITY_KEY: kept} if isinstance(kept, dict) else {}
@@ -182,7 +189,10 @@ def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> No
 
 
 def write_budget_plan(result: ResultPaths, plan: Mapping[str, Any]) -> None:
-    """Write the plan of an error budget atomically; `plan.json` stays that of the last run. Raises StorageError."""
+    """Write `plan` as the plan of the error budget of `result` atomically; `plan.json` stays that of the last run.
+
+    Raises StorageError if the folder cannot be made or written.
+    """
     try:
         result.accuracy_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -191,9 +201,10 @@ def write_budget_plan(result: ResultPaths, plan: Mapping[str, Any]) -> None:
 
 
 def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
-    """The plan of run number `run`, by default of the last run; empty if it is missing or not readable.
+    """The plan of run number `run` of the simulation `result`, by default of its last run.
 
-    Each plan is in two files: in the folder of its run, and, for the last run, in plan.json.
+    Each plan is in two files: in the folder of its run, and, for the last run, in plan.json. The result is empty if the
+    plan is missing or not readable.
     """
     earlier = [result.plan_of(run)] if run else []
     later = [] if run else [result.plan_of(number) for number in range(latest_run(result), 0, -1)]
@@ -214,13 +225,20 @@ def read_plan_file(file: Path) -> dict[str, Any]:
 
 
 def claim_run(result: ResultPaths, known: int = 0) -> int:
-    """Claim the next number of a run by making the folder `reports/run-<n>`. Raises StorageError.
+    """Claim the next number of a run by making the folder `reports/run-<n>`, and return this number.
 
     Parameters
     ----------
+    result : ResultPaths
+        Files of the simulation.
     known : int
-        Number of the last run according to another record, see `own_runs`. A folder that was restored from a backup
-        may not have this run. A second run of the same number would repeat the ids of its events.
+        Number of the last run according to another record, see `own_runs`. A folder that was restored from a backup may
+        not have this run. A second run of the same number would repeat the ids of its events.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written.
     """
     try:
         result.reports.mkdir(parents=True, exist_ok=True)
@@ -239,7 +257,7 @@ def claim_run(result: ResultPaths, known: int = 0) -> int:
 
 
 def latest_run(result: ResultPaths) -> int:
-    """Number of the last run; 0 if there is none."""
+    """Number of the last run of the simulation `result`, by the folders of its runs; 0 if there is none."""
     try:
         names = [entry.name for entry in result.reports.iterdir()]
     except OSError:
@@ -248,7 +266,11 @@ def latest_run(result: ResultPaths) -> int:
 
 
 def claim_attempt(result: ResultPaths, defocus: str, configuration: int) -> int:
-    """Claim the next attempt number of a job by creating a file. Attempts count over all runs. Raises StorageError."""
+    """Claim the next attempt number of a job by creating a file, and return this number, from 1.
+
+    `result` are the files of the simulation, `defocus` is the id of the defocus, and `configuration` its index.
+    Attempts count over all runs. Raises StorageError if the folder cannot be written.
+    """
     folder = result.attempt(defocus, configuration, 1).parent
     prefix = f"configuration_{configuration:04d}."
     try:

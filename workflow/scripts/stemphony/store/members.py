@@ -13,7 +13,7 @@ from stemphony.errors import StorageError
 from stemphony.paths import ResultPaths, SweepPaths
 
 SHOWN = 10
-"""Most members that a message lists."""
+"""Most members that a message lists, to keep it readable. The others are counted."""
 
 
 def record_of(folder: Path) -> dict[str, Any]:

@@ -51,6 +51,17 @@ def state_folder() -> Path | None:
 def note_own_run(simulation_id: str, config_files: Sequence[Path], folder: Path, run: int = 0) -> bool:
     """Note where, with which config files and as which run this user runs a simulation.
 
+    Parameters
+    ----------
+    simulation_id : str
+        Id of the simulation.
+    config_files : sequence of Path
+        Config files of the run.
+    folder : Path
+        Folder of the results.
+    run : int
+        Number of the run; 0 if it is not known.
+
     Returns
     -------
     bool
@@ -61,19 +72,25 @@ def note_own_run(simulation_id: str, config_files: Sequence[Path], folder: Path,
 
 
 def folder_of(simulation_id: str) -> Path | None:
-    """Folder of the last run of a simulation by this user; None if there is no record of one."""
+    """Folder of this user's last run of the simulation with the id `simulation_id`.
+
+    None if there is no record of a run.
+    """
     folder = _read("simulations", simulation_id).get("folder")
     return Path(folder) if isinstance(folder, str) else None
 
 
 def latest_run_of(simulation_id: str) -> int:
-    """Number of the last run of a simulation by this user; 0 if there is no record of one."""
+    """Number of this user's last run of the simulation with the id `simulation_id`; 0 if there is no record of one."""
     run = _read("simulations", simulation_id).get("run")
     return run if isinstance(run, int) and 0 <= run <= LARGEST_RUN else 0
 
 
 def same_form(simulation_id: object) -> str:
-    """Return an id in the one form that events have. In simulation.json, a UUID may be written in several forms."""
+    """Return `simulation_id` in the one form that events have.
+
+    In simulation.json, a UUID may be written in several forms. A value that is no UUID is returned as text.
+    """
     try:
         return str(uuid.UUID(str(simulation_id)))
     except ValueError:
@@ -89,7 +106,10 @@ def originals_in(kept: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def ids_of(result: ResultPaths) -> tuple[str, tuple[str, ...]]:
-    """Id of a simulation, and ids of its originals, see `originals_in`; empty if simulation.json does not have them."""
+    """Id of the simulation `result`, and ids of its originals, see `originals_in`.
+
+    Both are empty if simulation.json does not have them.
+    """
     with suppress(OSError, ValueError, RecursionError):
         kept = json.loads(ordinary_files.read_text(result.identity))
         if isinstance(kept, dict):
@@ -98,7 +118,10 @@ def ids_of(result: ResultPaths) -> tuple[str, tuple[str, ...]]:
 
 
 def other_place_of(simulation_id: str, result: ResultPaths) -> Path | None:
-    """Folder of this user's last run of a simulation, if it is not that of `result` and still holds the simulation."""
+    """Another folder in which this user ran the simulation with the id `simulation_id` last.
+
+    Returns None if that folder is the one of `result`, does not hold this simulation any more, or is not recorded.
+    """
     folder = folder_of(simulation_id)
     with suppress(OSError, ValueError):
         if folder is not None and not folder.samefile(result.root):
@@ -107,7 +130,10 @@ def other_place_of(simulation_id: str, result: ResultPaths) -> Path | None:
 
 
 def is_place_of(simulation_id: str, result: ResultPaths) -> bool:
-    """Whether the last run of a simulation by this user was in the folder of `result`; False without a record."""
+    """Whether this user's last run of the simulation with the id `simulation_id` was in the folder of `result`.
+
+    False without a record.
+    """
     folder = folder_of(simulation_id)
     with suppress(OSError, ValueError):
         return folder is not None and folder.samefile(result.root)
@@ -115,7 +141,7 @@ def is_place_of(simulation_id: str, result: ResultPaths) -> bool:
 
 
 def config_files_of(result: ResultPaths) -> list[Path]:
-    """Config files of the last run of a simulation by this user; empty if this user has no record of one.
+    """Config files of this user's last run of the simulation `result`; empty if this user has no record of one.
 
     The simulation is found by its id, so a folder that was moved is found as well.
     """

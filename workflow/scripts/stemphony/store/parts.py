@@ -27,7 +27,7 @@ class Part:
 
     @classmethod
     def of(cls, values: Any) -> Self:
-        """Make a part from an array, a number or a text."""
+        """Make a part from `values`: an array, a number or a text. The part holds the array itself, not a copy."""
         array = np.asarray(values)
         return cls(array.dtype, array.shape, lambda: iter((array,)))
 

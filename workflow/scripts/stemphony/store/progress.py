@@ -16,13 +16,16 @@ from stemphony.paths import ResultPaths
 from stemphony.store.claims import Holder
 
 INTERVAL_S = 2.0
-"""Shortest time between two writings of a job's progress [s]."""
+"""Shortest time between two writings of a job's progress [s]. Waves may take milliseconds, and each writing loads the
+file system."""
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+"""States of jobs."""
 NOT_WELL = frozenset((FAILED, INTERRUPTED))
 """States of jobs that ended without a result."""
 LARGEST = 2.0**53
 """Largest number in a file of progress; larger ones count as 0. A double holds whole numbers up to here exactly."""
 _NUMBERS = ("done", "total", "pid", "started", "updated", "cpu_s", "fft_plans_s")
+"""Keys of the state whose values are numbers."""
 
 
 class ProgressFile:
@@ -56,7 +59,10 @@ class ProgressFile:
         self.state.update(about)
 
     def end(self, state: str, message: str = "") -> None:
-        """Note how the job has ended, with the reason, and write it."""
+        """Note how the job has ended, `state`, and the reason, `message`, and write the file.
+
+        `state` is FINISHED, FAILED or INTERRUPTED. The CPU time of this process so far is noted, too.
+        """
         self.state.update(state=state, message=message, cpu_s=round(time.process_time(), 2))
         self.write()
 
@@ -87,7 +93,10 @@ class Overall:
     interrupted: int = 0
 
     def line(self, elapsed_s: float) -> str:
-        """One line of text: percentage, jobs, rate, and the time left, from the time so far [s]."""
+        """One line of text: percentage, jobs, rate, and the time left.
+
+        `elapsed_s` is the time of the run so far [s].
+        """
         text = f"{100 * self.share:5.1f} %  {self.finished}/{self.jobs} jobs"
         if self.running:
             text += f", {self.running} running"
@@ -142,7 +151,7 @@ def _sum(found: Iterable[dict[str, Any]], jobs: int) -> Overall:
 
 
 def together(parts: Sequence[Overall]) -> Overall:
-    """The sum over several simulations."""
+    """The sum over several simulations, whose own sums are `parts`; the share is weighted with the numbers of jobs."""
     jobs = sum(part.jobs for part in parts)
     finished, failed, running = (sum(getattr(part, key) for part in parts) for key in ("finished", "failed", "running"))
     share = sum(part.share * part.jobs for part in parts) / jobs if jobs else 1.0
@@ -150,7 +159,10 @@ def together(parts: Sequence[Overall]) -> Overall:
 
 
 def has_died(state: Mapping[str, Any]) -> bool:
-    """Whether a job that is `running` in its file is certainly dead; False if its process cannot be seen from here."""
+    """Whether a job that is `running` in its `state` is certainly dead; False if its process cannot be seen from here.
+
+    `state` has the keys of `ProgressFile`.
+    """
     if state["state"] != RUNNING:
         return False
     holder = Holder.of(json.dumps(state.get("holder")).encode())
@@ -158,17 +170,24 @@ def has_died(state: Mapping[str, Any]) -> bool:
 
 
 def states(result: ResultPaths, run: int) -> list[dict[str, Any]]:
-    """States of all jobs that a run has started, as dictionaries with the keys of `ProgressFile`."""
+    """States of all jobs that run number `run` of the simulation `result` has started, with the keys of `ProgressFile`.
+
+    Files that are not readable are left out.
+    """
     return [state for file in files(result, run) if (state := _read(file))]
 
 
 def job_state(result: ResultPaths, run: int, defocus: str, configuration: int) -> dict[str, Any]:
-    """State of one job in one run; empty if the job has not started, or its file is not readable."""
+    """State of one job in run number `run` of the simulation `result`, with the keys of `ProgressFile`.
+
+    `defocus` is the id of the job's defocus, and `configuration` its index. The result is empty if the job has not
+    started, or its file is not readable.
+    """
     return _read(result.progress(run, defocus, configuration))
 
 
 def files(result: ResultPaths, run: int) -> list[Path]:
-    """Progress files of a run, each named after its job."""
+    """Progress files of run number `run` of the simulation `result`, sorted; each is named after its job."""
     folder = result.run(run) / "progress"
     return sorted(file for file in folder.rglob("*.json") if not file.name.startswith("."))
 
@@ -190,7 +209,7 @@ def _number(value: object) -> float:
 
 
 def duration(seconds: float) -> str:
-    """A time [s] in words: `40 s`, `12 min`, `3 h 05 min`."""
+    """A time of so many `seconds` [s] in words: `40 s`, `12 min`, `3 h 05 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -12,6 +12,7 @@ from stemphony.errors import DamagedResultError
 from stemphony.paths import ResultPaths
 
 _WRONG = (OSError, ValueError, KeyError, TypeError, RecursionError)
+"""Errors from reading a file of a round that is missing or damaged."""
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def read_round(result: ResultPaths, number: int) -> dict[str, Any]:
-    """Read the file of a round.
+    """Read the file of round `number`, counted from 0, of the simulation `result`.
 
     Raises
     ------
@@ -40,9 +41,9 @@ def read_round(result: ResultPaths, number: int) -> dict[str, Any]:
 
 
 def delete_damaged(result: ResultPaths) -> list[str]:
-    """Delete files of rounds that cannot be read, so that their rounds are judged again; return a note for each.
+    """Delete files of rounds of the simulation `result` that cannot be read, and return a note for each.
 
-    Nothing is lost: a round is judged from job files.
+    Their rounds are judged again. Nothing is lost: a round is judged from job files.
     """
     notes = []
     for file in sorted(result.round(0).parent.glob("round_*.json")):
@@ -55,7 +56,11 @@ def delete_damaged(result: ResultPaths) -> list[str]:
 
 
 def last_round(result: ResultPaths, configurations: int) -> dict[str, Any] | None:
-    """Return the content of the file of the round that ended with so many configurations; None if there is none."""
+    """Return the content of the file of the round that ended with so many `configurations`; None if there is none.
+
+    `result` are the files of the simulation. Raises DamagedResultError if an earlier round's file is missing or
+    damaged.
+    """
     for number in range(len(list(result.round(0).parent.glob("round_*.json")))):
         content = read_round(result, number)
         if content["configurations"] == configurations:

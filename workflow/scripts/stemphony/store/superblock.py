@@ -13,9 +13,9 @@ from stemphony import ordinary_files
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 """First bytes of every HDF5 file."""
 _VERSIONS = (2, 3)
-"""Versions of the superblock that NetCDF-4 writes."""
+"""Versions of the superblock that NetCDF-4 writes. In other versions, the address is at another place."""
 _ADDRESS_BYTES = 8
-"""Size of an address in files that NetCDF-4 writes [bytes]."""
+"""Size of an address in files that NetCDF-4 writes [bytes]. With another size, the address is at another place."""
 _END = slice(28, 36)
 """Bytes of the superblock that hold the address behind the last byte of the file."""
 

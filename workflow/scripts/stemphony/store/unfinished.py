@@ -18,7 +18,7 @@ _PLACES = (".*.tmp", "jobs/*/.*.tmp", "waves/.*.tmp", "checkpoints/*/.*.tmp", "f
 
 
 def sweep_unfinished(result: ResultPaths) -> tuple[list[Path], list[Path]]:
-    """Remove temporary files of dead processes of this machine.
+    """Remove temporary files of dead processes of this machine from the folder of the simulation `result`.
 
     Returns
     -------
