@@ -51,7 +51,12 @@ class Occupancies:
     alternative: np.ndarray | None
 
     def present(self, random_seed: int, configuration: int, defocus_pm: int | None) -> np.ndarray:
-        """Draw which sites hold their atom (N,), Eq. (P20); see `occupancy.present_sites`."""
+        """Draw which sites hold their atom, Eq. (P20), and return this as (N,) of bool; see `occupancy.present_sites`.
+
+        `random_seed` is the seed of the simulation, and `configuration` the index of the configuration; neither is
+        negative. `defocus_pm` is the defocus [pm] if each defocus draws its own sites, else None. Raises ValueError if
+        these numbers or the occupancies are out of range.
+        """
         return occupancy.present_sites(
             self.occupancy, self.cluster, self.alternative, random_seed, configuration, defocus_pm
         )
@@ -80,6 +85,8 @@ def draw_atoms(
 
     Parameters
     ----------
+    experiment : Experiment
+        It gives the cell and the slices.
     symbols, positions, u_iso : (N,), (N, 3), (N,) ndarray
         Elements, positions at rest [Å], and mean square displacements per axis [Å²].
     frame : (N, 3) ndarray or None
@@ -90,10 +97,8 @@ def draw_atoms(
         Seed of the simulation and index of the configuration.
     defocus_nm : float or None
         Defocus [nm] if each defocus draws its own displacements and occupancies, else None.
-    displace_z : bool
-        Whether atoms also move along the beam.
-    fixed_slicing : bool
-        Whether an atom stays in the slice of its undisplaced position.
+    displace_z, fixed_slicing : bool
+        Whether atoms also move along the beam, and whether an atom stays in the slice of its undisplaced position.
     u_aniso : (N, 3, 3) ndarray or None
         Tensors [Å²] that replace `u_iso`; NaN for atoms without one.
     occupancies : Occupancies or None

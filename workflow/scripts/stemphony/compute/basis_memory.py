@@ -18,13 +18,16 @@ halves are in memory together."""
 
 
 def beams(experiment: Experiment) -> float:
-    """Estimate of the number of grid points in the aperture, with its soft edge; no basis has more waves than this."""
+    """Estimate the number of grid points in the aperture of `experiment`, with its soft edge.
+
+    No basis has more waves than this.
+    """
     area = math.pi * (experiment.semiangle / experiment.wavelength) ** 2
     return 1.1 * area * math.prod(experiment.grid.extent) + 10
 
 
 def search_bytes(experiment: Experiment, rank: float) -> float:
-    """Memory of the search for a basis of `rank` waves [bytes], without the blocks of probes.
+    """Memory of the search for a basis of `rank` waves of `experiment` [bytes], without the blocks of probes.
 
     The search holds the waves found so far up to three times, and five square matrices while it sorts them.
     """
@@ -33,7 +36,11 @@ def search_bytes(experiment: Experiment, rank: float) -> float:
 
 
 def most_waves(experiment: Experiment, budget_bytes: float) -> int:
-    """Largest basis whose exit waves fit half of the budget and whose search fits the whole budget; at least 1."""
+    """Largest number of waves of a basis of `experiment` that fits the memory, at least 1.
+
+    `budget_bytes` is the memory for transmission functions and waves [bytes]. The exit waves must fit half of it, and
+    the search for the basis must fit all of it.
+    """
     by_waves = 0.5 * budget_bytes / waves_bytes(experiment, 1)
     # The search gives up at twice as many waves. `cost.memory_mb` always includes room for the first FIRST_RANK waves.
     room = budget_bytes / (16 * 2.5)
@@ -42,13 +49,16 @@ def most_waves(experiment: Experiment, budget_bytes: float) -> int:
 
 
 def waves_bytes(experiment: Experiment, rank: int) -> int:
-    """Size of the exit waves of `rank` basis waves at one depth [bytes]."""
+    """Size of the exit waves of `rank` basis waves of `experiment` at one depth [bytes]."""
     pixels = pixels_inside(experiment.grid, band_limit_radius(experiment.grid, experiment.bandlimit))
     return rank * pixels.size * experiment.complex_dtype.itemsize
 
 
 def kept_bytes(experiment: Experiment, rank: int) -> int:
-    """Size of a `Superposition` on disk [bytes]: detector matrices and waves for diffraction patterns, per depth."""
+    """Size of a `Superposition` of `rank` basis waves of `experiment` on disk [bytes].
+
+    It holds detector matrices for each depth of images, and waves for diffraction patterns for each depth of patterns.
+    """
     regions = 0
     if experiment.adf:
         regions = len(experiment.bins) + len(experiment.images) + 1 + 2 * experiment.center_of_mass

@@ -18,7 +18,8 @@ TYPICAL_S = 1.5e-3
 """Time of one wave through one slice at 512² in single precision on a typical core [s]; used without a measurement."""
 
 DOUBLE_FACTOR = 2.2
-"""Ratio of the time in double precision to that in single precision."""
+"""Ratio of the time in double precision to that in single precision. It serves estimates only: `calibrate` measures in
+single precision."""
 
 
 def _work(gpts: tuple[int, int]) -> float:

@@ -78,6 +78,13 @@ class ExitWaves:
     def depths(self, propagation: Propagation, counter: StepCounter) -> Iterator[tuple[int, np.ndarray]]:
         """Send the waves through the rest of the specimen, depth by depth.
 
+        Parameters
+        ----------
+        propagation : Propagation
+            Transmission functions, propagators, plans and threads.
+        counter : StepCounter
+            It counts one step for each wave and block.
+
         Yields
         ------
         depth : int
@@ -171,7 +178,11 @@ class ExitWaves:
 
 
 def slice_blocks(experiment: Experiment, budget_bytes: float) -> list[tuple[int, int]]:
-    """Cut the slices into blocks (first, end). One ends at each depth; their transmission functions fit the budget."""
+    """Cut the slices of `experiment` into blocks (first slice, end), of which one ends at each depth.
+
+    `budget_bytes` is the memory for the transmission functions of one block [bytes]. A block has at least one slice,
+    even if that takes more.
+    """
     nx, ny = experiment.grid.gpts
     most = max(1, int(budget_bytes / (nx * ny * experiment.complex_dtype.itemsize)))
     blocks, begin = [], 0

@@ -48,6 +48,8 @@ class Basis:
 
         Parameters
         ----------
+        experiment : Experiment
+            Grid, optics, scan positions and tolerance.
         defoci_nm : sequence of float
             Defoci whose probes the basis spans [nm].
         where : (m,) ndarray of int or None
@@ -72,9 +74,16 @@ class Basis:
         return None if vectors is None else cls(probes.aperture.rows, probes.aperture.columns, vectors)
 
     def coefficients(self, experiment: Experiment, defocus_nm: float, where: np.ndarray | None = None) -> np.ndarray:
-        """Return the coefficients of the probes of one defocus [nm], (r, m), one column for each scan position.
+        """Return the coefficients of the probes of one defocus, (r, m), one column for each scan position.
 
-        `where` (m,) are the flat indices of some positions, y fastest; None for all.
+        Parameters
+        ----------
+        experiment : Experiment
+            Grid, optics and scan positions.
+        defocus_nm : float
+            Defocus [nm].
+        where : (m,) ndarray of int or None
+            Flat indices of the scan positions, y fastest; None for all positions.
         """
         adjoint = self.vectors.conj().T
         return np.concatenate([adjoint @ probes for probes in _Probes(experiment, [defocus_nm], where)], axis=1)
@@ -96,10 +105,12 @@ def rank_of_window(experiment: Experiment, defoci_nm: Sequence[float], nx: np.nd
 
     Parameters
     ----------
+    experiment : Experiment
+        Grid, optics, scan window and tolerance.
     defoci_nm : sequence of float
         Defoci whose probes the basis spans [nm].
     nx, ny : ndarray of int
-        Positions along x and y. All pairs of them are taken.
+        Indices of positions along x and y. All pairs of them are taken.
     """
     spectra = np.stack([probe(experiment, defocus) for defocus in defoci_nm])
     is_used = (spectra != 0).any(axis=0)

@@ -20,8 +20,8 @@ INTERVAL_S = 60.0
 """Shortest time between two checkpoints [s]; an interruption costs about as much work."""
 
 COST = 0.01
-"""Largest share of the run time that checkpoints may take. A checkpoint of 2 s is written after 200 s, the next after
-400 s."""
+"""Largest share of the run time that checkpoints may take, so that they hardly slow a job. A checkpoint of 2 s is
+written after 200 s, the next after 400 s."""
 
 ASSUMED_RATE = 400e6
 """Speed of the disk [bytes/s] that the first checkpoint assumes; later ones use the measured speed."""
@@ -98,7 +98,7 @@ class Keeper:
         self._parts = parts
 
     def report(self, done: int, total: int) -> None:
-        """Note and report the progress."""
+        """Note and report the progress: `done` of `total` units of work, usually waves."""
         self.done, self.total = done, total
         self._progress(done, total)
 

@@ -18,16 +18,16 @@ IN_MEMORY_BYTES = 1e9
 """Largest size of the patterns of one job that stay in memory [bytes]. Larger arrays lie in a file."""
 
 WINDOW_BYTES = 128e6
-"""Most bytes of such a file that are in memory at the same time."""
+"""Most bytes of such a file that are in memory at the same time. This limits the memory of a job with many patterns."""
 
 
 def in_memory_bytes(size: float) -> float:
-    """Memory that patterns of this size take [bytes]."""
+    """Memory that patterns of `size` bytes take [bytes]: all of it, or the window of a mapped file."""
     return size if size <= IN_MEMORY_BYTES else WINDOW_BYTES
 
 
 def pattern_array(shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | None = None) -> np.ndarray:
-    """Make an array of zeros.
+    """Make an array of zeros with this `shape` and `dtype`.
 
     A large array is mapped from a file without a name in `folder`, by default the working folder, where results are.
     The system removes the file when the process ends. The file's space on the disk is reserved at once, because a full
@@ -54,7 +54,7 @@ def pattern_array(shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | N
 
 
 def give_back(array: np.ndarray) -> None:
-    """Let the system free the memory of a mapped array. The values stay in the file."""
+    """Let the system free the memory of `array` if it is mapped. The values stay in the file."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None:
         with suppress(OSError, ValueError):

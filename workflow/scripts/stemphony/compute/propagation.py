@@ -83,7 +83,11 @@ class Propagation:
             pass
 
     def transmissions(self, indices: Sequence[int]) -> list[Transmission]:
-        """Make the transmission functions of the given slices, Eqs. (P2), (P3) and (P5), on all threads."""
+        """Make the transmission functions of some slices, Eqs. (P2), (P3) and (P5), on all threads.
+
+        `indices` are the numbers of the slices, from 0. The result has one transmission function for each, in their
+        order.
+        """
         e = self.experiment
         made = padded_zeros(e.grid.gpts, e.complex_dtype, len(indices))
 
@@ -101,7 +105,10 @@ class Propagation:
 
 
 def propagators(experiment: Experiment, plan: StripPlan, limit: FloatArray) -> list[Factor]:
-    """Return P(k) over each slice, Eqs. (P4), (P22) and (P36), as factors of a plan; `limit` is the band limit."""
+    """Return P(k) over each slice of `experiment`, Eqs. (P4), (P22) and (P36), as factors of `plan`.
+
+    `limit` (nx, ny) is the band limit A_bl(k). Slices of equal thickness and deflection share one factor.
+    """
     e, slicing = experiment, experiment.slicing
     # Slices of equal thickness and deflection share a propagator.
     kinds = [
@@ -122,7 +129,10 @@ def strip_plan(experiment: Experiment, flag: str) -> StripPlan:
 
 
 def probe(experiment: Experiment, defocus_nm: float) -> np.ndarray:
-    """Return the spectrum of the probe at the origin for one defocus [nm], (nx, ny), Eqs. (P7) to (P9) and (P21)."""
+    """Return the spectrum of the probe at the origin, (nx, ny), Eqs. (P7) to (P9) and (P21).
+
+    `experiment` has grid, aperture, aberrations and tilt. `defocus_nm` is the defocus [nm], positive for underfocus.
+    """
     return probe_spectrum(
         experiment.grid, experiment.wavelength, experiment.semiangle, experiment.semiangle_inner,
         experiment.soft_aperture, Aberrations(C10=-defocus_nm * NM, **experiment.aberrations), experiment.beam,

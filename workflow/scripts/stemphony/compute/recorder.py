@@ -120,7 +120,10 @@ class ScanInParts:
 
 
 def window_errors(checks: Sequence[Mapping[str, Any]]) -> str:
-    """Return the largest deviation of each signal in the `window_check` of some jobs, as text for the user."""
+    """Return the largest deviation of each signal in some `checks`, as text for the user.
+
+    Each check is the `window_check` of one job, see `JobSignals`.
+    """
     largest: dict[str, float] = {}
     for check in checks:
         for name, deviation in check["relative_deviation"].items():
@@ -139,7 +142,8 @@ _IN_CHECKPOINTS = ("bins", "rings", "total", "center_of_mass", "cbed", "spectrum
 """Fields of `JobSignals` that a checkpoint holds."""
 
 _PIECE_BYTES = 8e6
-"""Size of the pieces in which a checkpoint takes a signal [bytes]; each piece is copied once."""
+"""Size of the pieces in which a checkpoint takes a signal [bytes]. Each piece is copied once, so this limits the memory
+of the copies."""
 
 
 class Recorder:
@@ -217,7 +221,11 @@ class Recorder:
             give_back(cbed)
 
     def record(self, at: tuple[int | np.ndarray, int | np.ndarray, int], seen: WaveSignals) -> None:
-        """Store signals at (i, j, depth index of images). For several positions, i, j and the signals are arrays."""
+        """Store the signals `seen` at scan position (i, j) and a depth.
+
+        `at` is (i, j, depth index of images). For several positions, i and j are (m,) arrays, and `seen` has one row
+        for each.
+        """
         self.signals.bins[at] = seen.bins
         self.signals.rings[at] = seen.rings
         self.signals.total[at] = seen.total
@@ -230,12 +238,12 @@ class Recorder:
         return {"positions": Part.of(positions), **{name: _some(values, chosen) for name, values in self._arrays()}}
 
     def restore(self, found: Mapping[str, np.ndarray]) -> None:
-        """Take signals from the arrays of a checkpoint that `fits`."""
+        """Take signals from `found`, the arrays of a checkpoint by name, which `fits` accepts."""
         for name, values in self._arrays():
             values[found["positions"]] = found[name]
 
     def fits(self, found: Mapping[str, np.ndarray]) -> bool:
-        """Whether the arrays of a checkpoint are signals of these detectors and this scan."""
+        """Whether `found`, the arrays of a checkpoint by name, are signals of these detectors and this scan."""
         shape = self.signals.total.shape[:2]
         if found.get("positions") is None or found["positions"].shape != shape or found["positions"].dtype != bool:
             return False
@@ -263,14 +271,18 @@ def _some(values: np.ndarray, chosen: tuple[np.ndarray, ...]) -> Part:
 
 
 def cbed_geometry(experiment: Experiment, depth: int = 0) -> CbedGeometry:
-    """Return the pixels of the stored diffraction patterns, for an experiment that stores them."""
+    """Return the pixels of the diffraction patterns that `experiment` stores.
+
+    `depth` is an index in `Experiment.wave_depths`. It matters only if the beam is deflected on its way, which moves
+    the pixels.
+    """
     e = experiment
     center = e.detector_center_at(depth)
     return CbedGeometry(e.grid, e.wavelength, e.cbed_max or 0.0, e.cbed_size, center, e.cbed_pixel)
 
 
 def patterns_shape(experiment: Experiment) -> tuple[int, ...]:
-    """Shape of the diffraction patterns of one job, (nx, ny, depths, n_kx, n_ky).
+    """Shape of the diffraction patterns of one job of `experiment`, (nx, ny, depths, n_kx, n_ky).
 
     With plasmons, an axis of energy losses follows the depths.
     """

@@ -74,14 +74,20 @@ def empty_waves(experiment: Experiment) -> StoredWaves:
 
 
 def incident_wave(experiment: Experiment, defocus_nm: float) -> np.ndarray:
-    """Return ψ(x, y) of the incident probe at the middle of the grid [Å⁻¹], (nx, ny)."""
+    """Return ψ(x, y) of the incident probe at the middle of the grid of `experiment` [Å⁻¹], (nx, ny).
+
+    `defocus_nm` is the defocus [nm], positive for underfocus.
+    """
     e = experiment
     middle = (0.5 * e.grid.extent[0], 0.5 * e.grid.extent[1])
     return in_real_space(e.grid, MovableProbe(e.grid, probe(e, defocus_nm), np.dtype(np.complex128)).at(middle))
 
 
 def wave_bytes(experiment: Experiment) -> int:
-    """Return the size of the stored waves of one job before compression [bytes]."""
+    """Return the size of the stored waves of one job of `experiment` before compression [bytes].
+
+    It is 0 without exit waves.
+    """
     request = experiment.waves
     if request is None:
         return 0
@@ -91,7 +97,10 @@ def wave_bytes(experiment: Experiment) -> int:
 
 
 def wave_memory(experiment: Experiment) -> int:
-    """Return the memory of the stored waves of one job, with copies for writing and in real space [bytes]."""
+    """Return the memory of the stored waves of one job of `experiment` [bytes]; 0 without exit waves.
+
+    It includes copies for writing and in real space.
+    """
     if experiment.waves is None:
         return 0
     return 4 * wave_bytes(experiment) + 4 * 16 * experiment.grid.gpts[0] * experiment.grid.gpts[1]
@@ -102,6 +111,8 @@ def result_wave_bytes(experiment: Experiment, defoci: int, places: int, stores_p
 
     Parameters
     ----------
+    experiment : Experiment
+        The experiment of all jobs.
     defoci : int
         Number of defoci.
     places : int
@@ -119,13 +130,19 @@ def result_wave_bytes(experiment: Experiment, defoci: int, places: int, stores_p
 
 
 def wave_slices(experiment: Experiment) -> int:
-    """Return the work of the stored waves of one job, in units of one wave through one slice."""
+    """Return the work of the stored waves of one job of `experiment`, in units of one wave through one slice.
+
+    It is 0 without exit waves.
+    """
     request = experiment.waves
     return 0 if request is None else len(request.places) * experiment.depth_slices[-1]
 
 
 def fields(experiment: Experiment) -> list[tuple[tuple[float, float], Window | None]]:
-    """Return, for each position, where its grid begins in the specimen (x, y) [Å], and its window or None."""
+    """Return, for each stored wave of `experiment`, where its grid begins in the specimen (x, y) [Å], and its window.
+
+    The window is None if the waves see the whole cell. `experiment` must store exit waves.
+    """
     e, request = experiment, experiment.waves
     assert request is not None
     if e.window is None:

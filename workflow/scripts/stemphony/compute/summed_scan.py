@@ -52,11 +52,11 @@ class SummedScan(ScanInParts, ABC):
 
     @abstractmethod
     def experiment_of(self, one: Any) -> Experiment:
-        """The experiment of one pass."""
+        """The experiment of the pass `one`, an entry of `passes`."""
 
     @abstractmethod
     def with_pass(self, one: Any, signals: JobSignals) -> dict[str, np.ndarray]:
-        """Sums that include the signals of one more pass, in new arrays."""
+        """Sums that include `signals` of one more pass, in new arrays; `one` is its entry of `passes`."""
 
     @abstractmethod
     def result(self) -> dict[str, np.ndarray]:
@@ -106,5 +106,8 @@ class SummedScan(ScanInParts, ABC):
 
 
 def moments(signals: JobSignals) -> np.ndarray:
-    """Moments of the centre of mass, Σ λk I. Where the intensity is 0, the centre is undefined and the moment is 0."""
+    """Moments of the centre of mass of `signals`, Σ λk I, in its shape (nx, ny, depths, 2) [rad].
+
+    Where the intensity is 0, the centre is undefined and the moment is 0.
+    """
     return np.nan_to_num(signals.center_of_mass) * signals.total[..., None]

@@ -37,11 +37,19 @@ class SuperposedSignals:
         return self._made[detectors]
 
     def forms(self, waves: np.ndarray, depth: int) -> np.ndarray:
-        """Return the Hermitian matrices of the detector regions, (n, r, r), from exit waves (r, p) at `pixels`."""
+        """Return the Hermitian matrices of the detector regions at a depth, (n, r, r).
+
+        `waves` (r, p) are exit waves of the basis at `pixels`, and `depth` is the index of the depth in
+        `Experiment.wave_depths`.
+        """
         return signal_forms(waves, self._regions(depth)[0])
 
     def at_patterns(self, waves: np.ndarray, depth: int) -> np.ndarray:
-        """Return exit waves (r, p) at the native pixels of the patterns, (r, h), zero beyond the band limit."""
+        """Return exit waves at the native pixels of the patterns, (r, h), zero beyond the band limit.
+
+        `waves` (r, p) are exit waves of the basis at `pixels`, and `depth` is the index of the depth in
+        `Experiment.wave_depths`. The experiment must store patterns.
+        """
         _, geometry = self.recorder.at(depth)
         assert geometry is not None
         native = geometry.native_pixels.ravel()
@@ -78,9 +86,18 @@ class SuperposedSignals:
             self.record_patterns(where, pattern, self.at_patterns(waves, depth), coefficients)
 
     def record_forms(self, where: np.ndarray, depth: int, forms: np.ndarray, coefficients: np.ndarray) -> None:
-        """Record bins, rings, total and centre of mass at a depth of images.
+        """Record bins, rings, total and centre of mass at one depth of images, from detector matrices.
 
-        `forms` (n, r, r) are the matrices of n detector regions. For the other arguments, see `record_waves`.
+        Parameters
+        ----------
+        where : (m,) ndarray of int
+            Flat indices of the scan positions, y fastest.
+        depth : int
+            Index of the depth in `Experiment.depth_slices`.
+        forms : (n, r, r) ndarray
+            Matrices of the detector regions, see `forms`.
+        coefficients : (r, m) ndarray
+            See `Basis.coefficients`.
         """
         e = self.recorder.experiment
         among_all = e.wave_depths.index(e.depth_slices[depth])
@@ -89,7 +106,19 @@ class SuperposedSignals:
         self.recorder.record((*self._at(where), depth), signals)
 
     def record_patterns(self, where: np.ndarray, depth: int, waves: np.ndarray, coefficients: np.ndarray) -> None:
-        """Record patterns at one of their depths from exit waves (r, h) at native pixels; see `record_waves`."""
+        """Record the diffraction patterns at one of their depths, from exit waves of the basis.
+
+        Parameters
+        ----------
+        where : (m,) ndarray of int
+            Flat indices of the scan positions, y fastest.
+        depth : int
+            Index of the depth in `Experiment.pattern_depths`.
+        waves : (r, h) ndarray
+            Exit waves at the native pixels, see `at_patterns`.
+        coefficients : (r, m) ndarray
+            See `Basis.coefficients`.
+        """
         e = self.recorder.experiment
         _, geometry = self.recorder.at(e.wave_depths.index(e.pattern_depths[depth]))
         assert geometry is not None

@@ -86,11 +86,14 @@ class Superposition:
         return cls(basis, tuple(defoci_nm), _by_depth(made, "forms_"), _by_depth(made, "patterns_"))
 
     def serves(self, defocus_nm: float) -> bool:
-        """Whether the basis spans the probes of this defocus [nm]."""
+        """Whether the basis spans the probes of this defocus, `defocus_nm` [nm]."""
         return any(abs(defocus_nm - known) < _SAME_NM for known in self.defoci_nm)
 
     def signals(self, experiment: Experiment, defocus_nm: float) -> JobSignals:
-        """Return the signals of all scan positions at one defocus [nm]."""
+        """Return the signals of all scan positions of `experiment` at one defocus, `defocus_nm` [nm].
+
+        The experiment is the one that the waves were computed for, and the basis must span the defocus, see `serves`.
+        """
         detectors = SuperposedSignals(experiment, self.basis.rank)
         where = np.arange(experiment.positions)
         coefficients = self.basis.coefficients(experiment, defocus_nm)

@@ -39,7 +39,11 @@ class Tile:
 
 
 def tiles(experiment: Experiment, defocus_nm: float, budget_bytes: float) -> list[Tile]:
-    """Halve the scan again and again until the basis of each part fits the budget [bytes], see `most_waves`."""
+    """Halve the scan of `experiment` again and again until the basis of each part fits the memory, see `most_waves`.
+
+    `defocus_nm` is the defocus of the job [nm], and `budget_bytes` the memory for transmission functions and waves
+    [bytes]. A single position is a tile even if its basis does not fit.
+    """
     most = most_waves(experiment, budget_bytes)
     numbers = np.arange(experiment.positions).reshape(len(experiment.scan_x), len(experiment.scan_y))
     made: list[Tile] = []

@@ -191,7 +191,10 @@ def _check(experiment: Experiment, atoms: Atoms, signals: JobSignals, simulate: 
 
 
 def doubled_grid(experiment: Experiment) -> Grid:
-    """Return the grid of windows of twice the size, at most the whole cell, at the same sampling."""
+    """Return the grid of windows of twice the size of those of `experiment`, at the same sampling.
+
+    It is at most as large as the whole cell.
+    """
     sampling = experiment.grid.sampling
     gpts = [
         min(round(length / step), fft_friendly_size(2 * points))

@@ -25,7 +25,7 @@ LOCK_WAIT_S = 300.0
 waiting makes its own plans, which may differ."""
 
 LOCK_POLL_S = 0.05
-"""Time between two attempts to get the lock [s]."""
+"""Time between two attempts to get the lock [s]. It is short compared with the time that planning takes."""
 
 # FFTW times each transform alone: the data is in the processor's cache, and the machine adds noise. For large grids,
 # the times of a slice with two of its plans differ by a tenth. So several plans are made, and the fastest is kept.
@@ -34,10 +34,11 @@ QUICK_S = 4.0
 because on a busy machine even small grids take longer by the clock."""
 
 ENOUGH_S = 40.0
-"""Planning time [s] after which no further plan is made."""
+"""Planning time [s] after which no further plan is made. Each takes about as long as the first, so large grids get
+fewer plans."""
 
 ROUNDS = 12
-"""Number of times that each plan is timed; the median counts."""
+"""Number of times that each plan is timed. The median counts, because single times are noisy."""
 
 TRIAL_BYTES = 131072
 """Size of the trial file that shows whether the disk has room [bytes]; the plans of a dozen grids take half of it."""
@@ -119,7 +120,11 @@ def prepare_plans(
 
 
 def has_plans(plan: Callable[[str], object], folder: Path | None = None) -> bool:
-    """Return whether the cache on disk has the plans that `plan` needs, see `prepare_plans`."""
+    """Return whether the cache on disk has the plans that `plan` needs.
+
+    `plan` makes the transforms with the planner flag that it gets, and `folder` is the folder of the cache, see
+    `prepare_plans`. As a side effect, FFTW gets the plans of the cache.
+    """
     return _known(wisdom_file(folder), plan)
 
 
