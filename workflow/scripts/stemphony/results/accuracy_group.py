@@ -15,6 +15,7 @@ from stemphony.accuracy.budget import Budget
 from stemphony.results.layout import add_attributes, add_texts, add_variable
 
 GROUP = "accuracy"
+"""Name of the group of the result."""
 
 
 def add_accuracy(root: netCDF4.Dataset, file: Path, common: Mapping[str, Any]) -> str:
@@ -22,8 +23,10 @@ def add_accuracy(root: netCDF4.Dataset, file: Path, common: Mapping[str, Any]) -
 
     Parameters
     ----------
+    root : Dataset
+        The result, open for writing.
     file : Path
-        accuracy.json.
+        accuracy.json; it may be missing.
     common : mapping
         Params that the jobs of the result share.
 

@@ -17,10 +17,10 @@ BATCH_UNITS = 100
 """Largest number of units in a batch. With larger batches, there would be too few for all processes."""
 
 FRAMES_BYTES = 64e6
-"""Size of the coordinates that one batch may hold in memory [bytes]."""
+"""Size of the coordinates that one batch may hold in memory [bytes]. A large specimen therefore has smaller batches."""
 
 ATOM_BYTES = 16
-"""Size of one atom's coordinates and slice index, in single precision [bytes]."""
+"""Size of one atom's coordinates and slice index [bytes]: three numbers in single precision, and one of 4 bytes."""
 
 Unit = tuple[Source, ...]
 """One sample of a spread over configurations: a job, or the jobs of a configuration at all defoci."""
@@ -66,7 +66,7 @@ class Spread:
         self.count, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
 
     def add(self, value: np.ndarray) -> None:
-        """Add one array. All arrays have the same shape."""
+        """Add `value`, one array. All arrays have the same shape."""
         if not self.count:
             self.mean, self.squares = np.zeros(np.shape(value)), np.zeros(np.shape(value))
         self.count += 1
@@ -75,7 +75,10 @@ class Spread:
         self.squares += delta * (value - self.mean)
 
     def join(self, later: Spread) -> None:
-        """Add the arrays of another stream."""
+        """Add the arrays of another stream, `later`.
+
+        The spread may keep the memory of `later`, so the caller must not use it any more.
+        """
         if not later.count:
             return
         count = self.count + later.count
@@ -100,7 +103,7 @@ class Sums:
         self.first, self.number, self.total, self.spread = first, 0, np.zeros(()), Spread()
 
     def add(self, value: np.ndarray) -> None:
-        """Add the signals `value` of one unit.
+        """Add the signals `value` of one unit, an array whose last axis holds the quantities.
 
         The first array becomes the sum, so the caller must not use it any more.
         """
@@ -118,7 +121,7 @@ class Sums:
 
 
 def added(total: np.ndarray | None, value: np.ndarray) -> np.ndarray:
-    """Add a value to a sum in the memory of the sum; the first value becomes the sum.
+    """Add `value` to the sum `total` in the memory of the sum, and return it; None as sum makes `value` the sum.
 
     Blocks of signals are large, so a merge must not hold copies of them.
     """

@@ -85,10 +85,17 @@ class Reading:
 def read_batch(request: BatchRequest, batch: Batch) -> Reading:
     """Check and read the job files of one batch, one at a time.
 
+    Parameters
+    ----------
+    request : BatchRequest
+        What to read from each file.
+    batch : Batch
+        The job files.
+
     Raises
     ------
     DamagedResultError
-        A file changed after it was checked.
+        A file changed after it was checked. Other files that cannot be used are listed in `Reading.wrong`.
     """
     errors = [
         block.first if Averaging(request.task, block.group).with_standard_errors else 0 for block in request.blocks

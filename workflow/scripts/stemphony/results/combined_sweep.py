@@ -86,6 +86,15 @@ class Combined:
         ----------
         params : mapping
             Params of rule combine_sweep.
+        files : SweepPaths
+            Files of the sweep.
+
+        Raises
+        ------
+        ResultError
+            A member has no merged result.
+        DamagedResultError
+            A result cannot be read.
         """
         members, given = params["members"], params["axes"]
         labels = tuple(member["label"] for member in members)

@@ -33,6 +33,13 @@ def draw(
         For each detector, the errors of the first k configurations, drawn as dots.
     targets : sequence of float
         Errors that are marked by horizontal lines.
+    title : str
+        Text above the axes.
+
+    Raises
+    ------
+    StorageError
+        The picture cannot be written.
     """
     import matplotlib as mpl
 

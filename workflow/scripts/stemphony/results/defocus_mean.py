@@ -13,7 +13,8 @@ from stemphony.errors import ResultError
 Floats = NDArray[np.float64]
 
 SAME_DEFOCUS_NM = 0.01
-"""Largest distance between a wanted defocus and the stored one that is used for it [nm]."""
+"""Largest distance between a wanted defocus and the stored one that is used for it [nm]. It allows for a wanted defocus
+that is rounded to two decimal places."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class DefocusMean:
 
     @classmethod
     def of(cls, root: Any) -> DefocusMean:
-        """Read the defoci from an open result."""
+        """Read the defoci from `root`, an open result that has images, patterns or waves."""
         params = root["params"]
         names = {"images": "adf_defocus", "cbed": "cbed_defocus", "waves": "waves_defocus"}
         group, name = next((group, name) for group, name in names.items() if group in root.groups)
@@ -51,13 +52,32 @@ class DefocusMean:
         )
 
     def defocus(self, wanted_nm: float | None) -> float | None:
-        """The stored defocus for the wanted one; without a wanted one, the only defocus, or None for a mean."""
+        """The stored defocus [nm] nearest to `wanted_nm` [nm]; if this is None, the only defocus, or None for a mean.
+
+        Raises ResultError if no stored defocus is within `SAME_DEFOCUS_NM`, or only the mean is stored.
+        """
         if wanted_nm is not None:
             return float(self.defoci_nm[self._index(wanted_nm)])
         return float(self.defoci_nm[0]) if len(self.defoci_nm) == 1 else None
 
     def values(self, stack: Floats, wanted_nm: float | None = None) -> Floats:
-        """Mean of signals `stack` (defocus, configuration, …) at one defocus, or weighted over all."""
+        """Mean of signals over configurations, at one defocus or weighted over all defoci.
+
+        Parameters
+        ----------
+        stack : (defocus, configuration, …) array
+        wanted_nm : float or None
+            The defocus [nm]; None for the weighted mean.
+
+        Returns
+        -------
+        (…) array
+
+        Raises
+        ------
+        ResultError
+            No stored defocus is within `SAME_DEFOCUS_NM`, or only the mean is stored.
+        """
         means = stack.mean(axis=1)
         if wanted_nm is not None:
             return np.asarray(means[self._index(wanted_nm)])
@@ -69,14 +89,22 @@ class DefocusMean:
         Parameters
         ----------
         stack : (defocus, configuration, …) array
+            The signals.
         kept : array of the same shape, or None
             Stored standard errors.
+        wanted_nm : float or None
+            The defocus [nm]; None for the weighted mean.
 
         Returns
         -------
-        array or None
+        (…) array or None
             None if there is only one configuration. Also None if stored errors of several defoci would have to be
             combined although these share their configurations: such errors are not independent.
+
+        Raises
+        ------
+        ResultError
+            As for `values`.
         """
         if wanted_nm is not None:
             index = self._index(wanted_nm)

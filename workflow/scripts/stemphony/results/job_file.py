@@ -117,7 +117,10 @@ def write_job(
 
 
 def write_checksum(data: Path, file: Path, params: Mapping[str, Any]) -> None:
-    """Write the checksum of the job file `file`, whose bytes are still in `data`."""
+    """Write the checksum of the job file `file`, whose bytes are still in `data`; `params` are the params of the job.
+
+    Raises StorageError if the folder of `file` cannot be written, and OSError if `data` cannot be read.
+    """
     write_text_atomic(paths.checksum(file), _checksum(data, file.name, params))
 
 
@@ -205,7 +208,17 @@ def _blocks(experiment: Experiment, record: JobRecord) -> dict[str, Any]:
 
 
 def effective_blocks(experiment: Experiment, blocks: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
-    """Return blocks of the config with derived values: seed in use, grid, and reference of the scattering factors."""
+    """Return blocks of the config with derived values: seed in use, grid, and reference of the scattering factors.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        It gives the grid, the slices and the scattering factors.
+    blocks : mapping
+        Blocks of the config, by name. They are not changed.
+    seed : int or None
+        Seed in use; None if nothing was drawn.
+    """
     nx, ny = experiment.grid.gpts
     made: dict[str, Any] = {name: dict(values) for name, values in blocks.items()}
     made.setdefault("simulation", {})["random_seed"] = seed
@@ -260,7 +273,10 @@ def _by_loss(experiment: Experiment, values: np.ndarray) -> np.ndarray:
 
 
 def recorded_identity(result: paths.ResultPaths) -> tuple[str, int] | None:
-    """Return the simulation's id and effective seed from any job file; None if no readable file holds a seed."""
+    """Return id and effective seed of the simulation `result` from any of its job files.
+
+    None if no readable file holds a seed.
+    """
     for file in sorted(result.root.glob("jobs/defocus_*/configuration_*.nc")):
         try:
             with netCDF4.Dataset(file) as root:
@@ -271,7 +287,7 @@ def recorded_identity(result: paths.ResultPaths) -> tuple[str, int] | None:
 
 
 def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
-    """Return the atoms at rest as result files hold them."""
+    """Return the atoms at rest of `specimen` as result files hold them, in the slices of `experiment`."""
     return AtomTable(
         cell=specimen.cell,
         symbols=np.asarray(specimen.symbols),
@@ -294,7 +310,10 @@ def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
 
 
 def slices_at_rest(specimen: Specimen, experiment: Experiment) -> np.ndarray:
-    """Return the slice of each atom at rest (N,)."""
+    """Return the slice of each atom of `specimen` at rest, (N,) of int, among those of `experiment`.
+
+    The structure file decides if `experiment` has its slices, else the height of the atom.
+    """
     if experiment.slices_of_file and specimen.slice_id is not None:
         return specimen.slice_id
     return experiment.slicing.index(specimen.layers.heights)

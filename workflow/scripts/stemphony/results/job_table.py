@@ -23,9 +23,12 @@ def add_runtime(root: netCDF4.Dataset, attributes: Mapping[str, Any], jobs: Reco
 
     Parameters
     ----------
+    root : Dataset
+        The result, open for writing.
     attributes : mapping
         Attributes of the merge.
     jobs : mapping of Source to record
+        At least one job, see `Records`.
     real : dtype
         Type of the floats in the file.
     """
@@ -58,7 +61,10 @@ def add_runtime(root: netCDF4.Dataset, attributes: Mapping[str, Any], jobs: Reco
 
 
 def mark_as_partial(root: netCDF4.Dataset, task: MergeTask, jobs: Records) -> None:
-    """Write attributes that mark a partial result and list its pairs of defocus and configuration, and missing ones."""
+    """Write attributes of `root` that mark a partial result and list its pairs of defocus and configuration.
+
+    `task` has all pairs, and `jobs` has those in the result; the other pairs are listed as missing.
+    """
     missing = [source for source in task.sources if source not in jobs]
     add_attributes(
         root,

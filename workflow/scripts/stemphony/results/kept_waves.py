@@ -143,7 +143,10 @@ def _kept_or_computed(
 
 
 def write_waves(file: Path, waves: Waves, digest: str) -> None:
-    """Write waves and their `digest` atomically, with the SHA-256 of their bytes beside them. Raises StorageError."""
+    """Write `waves` and their `digest` into `file` atomically, with the SHA-256 of its bytes beside it.
+
+    Raises StorageError if the folder cannot be written or the disk is full.
+    """
     with atomic_path(file) as temporary:
         with temporary.open("wb") as stream:
             np.savez(stream, **waves.arrays(), digest=np.array(digest))  # type: ignore[arg-type]
@@ -151,7 +154,10 @@ def write_waves(file: Path, waves: Waves, digest: str) -> None:
 
 
 def read_waves(file: Path, digest: str, kind: type[W]) -> W | None:
-    """Return the waves in a file; None if it is missing or damaged, or if its digest is another one."""
+    """Return the waves in `file`, as an object of the class `kind`.
+
+    None if the file is missing or damaged, or if it has another digest than `digest`.
+    """
     try:
         if provenance.file_sha256(file) != ordinary_files.read_text(paths.checksum(file), "ascii").split()[0]:
             return None

@@ -22,8 +22,14 @@ from stemphony.physics.constants import MRAD, NM
 from stemphony.physics.segments import SegmentedDetector
 
 NM_PER_ANGSTROM = 1 / NM
+"""One ångström [nm]. It converts internal lengths to those of the files."""
+
 MRAD_PER_RAD = 1 / MRAD
+"""One radian [mrad]. It converts internal angles to those of the files."""
+
 AMBER_PROGRAM = {"program": provenance.PROGRAM, "programVersion": provenance.VERSION}
+"""Attributes of the AMBER convention that name the program."""
+
 FILTERS: dict[str, Any] = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
 """Filters of numeric variables. Level 1 is the fastest compression."""
 
@@ -70,7 +76,7 @@ class Axes:
 
 
 def add_attributes(group: netCDF4.Dataset, values: Mapping[str, Any]) -> None:
-    """Write attributes of a group: bool as 0 or 1, lists and mappings as JSON text. None is not written."""
+    """Write `values` as attributes of `group`: bool as 0 or 1, lists and mappings as JSON text. None is not written."""
     for key, value in values.items():
         if value is None:
             continue
@@ -87,7 +93,10 @@ def add_attributes(group: netCDF4.Dataset, values: Mapping[str, Any]) -> None:
 
 
 def add_characters(group: netCDF4.Dataset, texts: Mapping[str, str]) -> None:
-    """Write text attributes of a group as characters, because viewers of the AMBER convention cannot read strings."""
+    """Write text attributes of `group` as characters, because viewers of the AMBER convention cannot read strings.
+
+    `texts` are the texts by name of the attribute.
+    """
     for name, text in texts.items():
         group.setncattr(name, np.bytes_(text.encode()) if text else "")
 
@@ -102,9 +111,23 @@ def add_variable(
     values: Any = None,
     chunks: Sequence[int] | None = None,
 ) -> netCDF4.Variable:
-    """Create a compressed variable with checksums, units and long name. Fill it if `values` are given.
+    """Create a compressed variable with checksums, and fill it if `values` are given.
 
-    `chunks` is the shape of the parts that HDF5 compresses and reads. By default, the library chooses it.
+    Parameters
+    ----------
+    group : Dataset or Group
+        Where the variable is created. It has the dimensions, or one of its parents has them.
+    name : str
+    dtype : dtype or str
+        Type of the numbers, as netCDF4 takes it, for example `f8`.
+    dimensions : tuple of str
+        Names of the dimensions, outermost first.
+    units, long_name : str
+        Attributes of the variable; the unit `1` is for numbers without one.
+    values : array_like or None
+        Values of the whole variable.
+    chunks : sequence of int or None
+        Shape of the parts that HDF5 compresses and reads. By default, the library chooses it.
     """
     variable = group.createVariable(name, dtype, dimensions, chunksizes=chunks, fill_value=False, **FILTERS)
     variable.units = units
@@ -115,7 +138,17 @@ def add_variable(
 
 
 def add_texts(group: netCDF4.Dataset, name: str, dimension: str, long_name: str, texts: Sequence[str]) -> None:
-    """Write texts as a character array of fixed length, because variable-length strings cannot have checksums."""
+    """Write texts as a character array of fixed length, because variable-length strings cannot have checksums.
+
+    Parameters
+    ----------
+    group : Dataset or Group
+        Where the variable is created.
+    name, dimension, long_name : str
+        Name of the variable, name of its dimension, and its meaning.
+    texts : sequence of str
+        One text for each index of `dimension`.
+    """
     encoded = [text.encode() for text in texts]
     length = max([1, *map(len, encoded)])
     group.createDimension(f"{name}_length", length)
@@ -128,13 +161,16 @@ def add_texts(group: netCDF4.Dataset, name: str, dimension: str, long_name: str,
 
 
 def read_texts(variable: netCDF4.Variable) -> list[str]:
-    """Read texts that `add_texts` wrote."""
+    """Read the texts of `variable`, which `add_texts` wrote, as a list with one text for each index."""
     variable.set_auto_chartostring(False)
     return [b"".join(row.tolist()).rstrip(b"\0").decode() for row in np.ma.filled(variable[...], b"")]
 
 
 def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
-    """Create the groups `adf` and `images` with their axes; the caller fills the signals."""
+    """Create the groups `adf` and `images` of `root` with their axes; the caller fills the signals.
+
+    `experiment` has detectors, positions and depths, and `axes` has defoci and configurations.
+    """
     real = experiment.real_dtype
     adf = root.createGroup("adf")
     _adf_axes(adf, experiment, axes)
@@ -216,7 +252,11 @@ def _add_segments(images: netCDF4.Dataset, experiment: Experiment, name: str, de
 
 
 def add_phase_images(root: netCDF4.Dataset, experiment: Experiment, images: Mapping[str, tuple[str, str, str]]) -> None:
-    """Create images of deflection and phase. `images` gives units, long name and boundary conditions for each name."""
+    """Create the images of deflection and phase in the group `images` of `root`.
+
+    `experiment` decides their axes. `images` gives units, long name and boundary conditions for each name; empty
+    conditions are not written.
+    """
     for name, (units, long_name, boundaries) in images.items():
         variable = _add_image(root["images"], experiment, name, long_name)
         variable.units = units
@@ -225,7 +265,10 @@ def add_phase_images(root: netCDF4.Dataset, experiment: Experiment, images: Mapp
 
 
 def add_standard_errors(root: netCDF4.Dataset, experiment: Experiment, phase_images: Sequence[str] = ()) -> None:
-    """Create `<image>_standard_error` for each image, including the images of deflection and phase."""
+    """Create `<image>_standard_error` in the group `images` of `root` for each image of `experiment`.
+
+    `phase_images` are the names of further images, of deflection and phase. All images must exist.
+    """
     for name in (*experiment.images, *phase_images):
         variable = _add_image(
             root["images"],
@@ -237,12 +280,19 @@ def add_standard_errors(root: netCDF4.Dataset, experiment: Experiment, phase_ima
 
 
 def add_source_is_cut(root: netCDF4.Dataset, cut: np.ndarray) -> None:
-    """Create the marks of edge pixels. `cut` (nx, ny) is true where the source reaches over the computed positions."""
+    """Create the marks of edge pixels in the group `images` of `root`.
+
+    `cut` (nx, ny) is true where the source reaches over the computed positions.
+    """
     mark_cut(root["images"], SOURCE_IS_CUT, "adf", cut)
 
 
 def mark_cut(group: netCDF4.Dataset, name: str, prefix: str, cut: np.ndarray) -> None:
-    """Create the marks of `add_source_is_cut` in a group whose dimensions begin with `prefix`."""
+    """Create the marks of `add_source_is_cut` as the variable `name` of `group`.
+
+    `prefix` begins the names of the group's dimensions, `adf` or `cbed`. `cut` (nx, ny) is true where the source
+    reaches over the computed positions.
+    """
     variable = add_variable(
         group, name, "i1", (f"{prefix}_position_x", f"{prefix}_position_y"), "1",
         "1 where the source reaches over the edge of the computed positions, so blurred values are approximate",
@@ -253,7 +303,11 @@ def mark_cut(group: netCDF4.Dataset, name: str, prefix: str, cut: np.ndarray) ->
 
 
 def add_orbit(root: netCDF4.Dataset, orbit: np.ndarray) -> None:
-    """Store `orbit` (nx, ny): for each position, the number of the computed position that its signals come from."""
+    """Store in `root` which computed position the signals of each position come from.
+
+    `orbit` (nx, ny) are the numbers of the computed positions. The variable is in the group `images`, or in `cbed` if
+    there are no images.
+    """
     name, prefix = ("images", "adf") if "images" in root.groups else ("cbed", "cbed")
     add_variable(
         root[name], ORBIT, "i4", (f"{prefix}_position_x", f"{prefix}_position_y"), "1",
@@ -325,10 +379,23 @@ def add_cbed(
     angles: tuple[np.ndarray, np.ndarray],
     merged: bool = False,
 ) -> None:
-    """Create the group `cbed` with its axes, Eq. (P15); `angles` are kx and ky as angles [rad].
+    """Create the group `cbed` with its axes, Eq. (P15).
 
     In a job file, a chunk is one pattern, because jobs write and the merge reads whole patterns. In a merged result, a
     chunk is a part of the patterns of some neighbouring positions. So images of a virtual detector are also read fast.
+
+    Parameters
+    ----------
+    root : Dataset
+        The file, open for writing.
+    experiment : Experiment
+        The experiment of the patterns, see `Experiment.patterns`.
+    axes : Axes
+        Defoci and configurations.
+    angles : ((n_kx,) ndarray, (n_ky,) ndarray)
+        kx and ky of the pixels as angles [rad].
+    merged : bool
+        Whether the file is a merged result.
     """
     real = experiment.real_dtype
     cbed = root.createGroup("cbed")
@@ -353,14 +420,21 @@ def add_cbed(
 
 
 def pattern_chunk(experiment: Experiment, pattern: tuple[int, int]) -> tuple[int, ...]:
-    """Shape of a chunk of the patterns of a result. docs/performance-more.md has the measurements."""
+    """Shape of a chunk of the patterns of a result, one number for each of the eight axes of `cbed_intensities`.
+
+    `experiment` has the positions and the type of the numbers, and `pattern` is the number of pixels (n_kx, n_ky).
+    docs/performance-more.md has the measurements.
+    """
     x, y = (min(CHUNK_POSITIONS, len(axis)) for axis in (experiment.scan_x, experiment.scan_y))
     kx, ky = (size if size <= UNDIVIDED_PIXELS else (size + 1) // 2 for size in pattern)
     return chunk_shape((1, x, y, 1, 1, 1, kx, ky), experiment.real_dtype.itemsize)
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Shape of a chunk: `shape`, whose longest axis is halved again and again until the size is at most CHUNK_BYTES."""
+    """Shape of a chunk: `shape`, whose longest axis is halved again and again until the size is at most CHUNK_BYTES.
+
+    `itemsize` is the size of one number [bytes].
+    """
     chunk = list(shape)
     while int(np.prod(chunk)) * itemsize > CHUNK_BYTES:
         longest = max(range(len(chunk)), key=lambda axis: chunk[axis])
@@ -405,6 +479,8 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dty
 
     Parameters
     ----------
+    root : Dataset
+        The file, open for writing.
     table : AtomTable
         The atoms at rest.
     frames : int
@@ -465,6 +541,8 @@ def add_lattice(root: netCDF4.Dataset, table: AtomTable, title: str, real: np.dt
 
     Parameters
     ----------
+    root : Dataset
+        A file with the group `AMBER`, see `add_atoms`.
     table : AtomTable
         The atoms at rest.
     title : str
@@ -512,7 +590,10 @@ def _add_sites(amber: netCDF4.Dataset, table: AtomTable, real: np.dtype[Any]) ->
 
 
 def elements_of_frame(table: AtomTable, present: np.ndarray | None) -> np.ndarray | None:
-    """Return `element` (N,) of a frame. `present` (N,) is false for vacant sites, and None if no site is drawn."""
+    """Return the values (N,) of the variable `element` for one frame; None if no site is drawn.
+
+    `table` are the atoms at rest. `present` (N,) is false for vacant sites, and None if no site is drawn.
+    """
     return None if present is None else np.where(present, _elements(table)[1], 0)
 
 
@@ -527,6 +608,10 @@ def put_frame(
 
     Parameters
     ----------
+    root : Dataset
+        A file with the group `AMBER`, see `add_atoms`.
+    frame : int
+        Index of the frame.
     coordinates_nm, slice_index : (N, 3), (N,) ndarray
         Positions [nm] and slices of the atoms.
     element : (N,) ndarray or None
@@ -546,7 +631,21 @@ def add_params(
     real: np.dtype[Any],
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Create the group `params`: defoci [nm], their weights, and a subgroup of attributes per block of the config."""
+    """Create the group `params`: defoci, their weights, and a subgroup of attributes per block of the config.
+
+    Parameters
+    ----------
+    root : Dataset
+        The file, open for writing.
+    defocus_nm, weights : sequence of float
+        All computed defoci [nm], and their weights in averages.
+    blocks : mapping
+        Blocks of the config, by name.
+    real : dtype
+        Type of the floats in the file.
+    attributes : mapping or None
+        Attributes of the group itself.
+    """
     params = root.createGroup("params")
     add_attributes(params, attributes or {})
     params.createDimension("defocus", len(defocus_nm))

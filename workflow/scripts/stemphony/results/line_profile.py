@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Place = tuple[float, float]
 
 FINER = 8
-"""Number of points of a profile per step of the scan."""
+"""Number of points of a profile per step of the scan. Several points show the interpolated curve between positions."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ from stemphony.store.atomic import atomic_path
 from stemphony.store.rounds import last_round
 
 SHOWN = 20
-"""Largest number of files that a refusal lists. The others are counted."""
+"""Largest number of files that a refusal lists, to keep it readable. The others are counted."""
 
 SEVERAL_PROCESSES_FROM_S = 2.5
 """Several processes are used if a merge in one process would take longer than this [s]. Starting them takes about as
@@ -71,10 +71,12 @@ JOB_S, BYTE_S = 4e-3, 1 / 120e6
 def merge_simulation(
     task: MergeTask, specimen_file: Path, output: Path, warn: Callable[[str], None], processes: int = 1, run: int = 0
 ) -> MergeOutcome:
-    """Merge a simulation. Title, config and identity come from its folder; see `merge`.
+    """Merge a simulation. Title, config and identity come from its folder; for results and errors see `merge`.
 
     Parameters
     ----------
+    task : MergeTask
+        The job files, and how they are averaged.
     specimen_file : Path
         File specimen.nc of the simulation.
     output : Path
@@ -192,7 +194,7 @@ def merge(
 
 
 def expected_seconds(task: MergeTask) -> float:
-    """Estimate the time of a merge in one process [s]."""
+    """Estimate the time of a merge in one process [s], from the number and size of the job files of `task`."""
     return sum(JOB_S + BYTE_S * stamp_of(source.file)[1] for source in task.sources)
 
 

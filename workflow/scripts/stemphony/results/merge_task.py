@@ -118,7 +118,10 @@ class Averaging:
 
     @classmethod
     def of_groups(cls, task: MergeTask) -> dict[str, Averaging]:
-        """Return the averaging of each group. `adf` and `cbed` get the same order of jobs if both allow it."""
+        """Return the averaging of each group of `task`, by the name of the group.
+
+        `adf` and `cbed` get the same order of jobs if both allow it.
+        """
         adf, cbed = cls(task, "adf"), cls(task, "cbed")
         made = {
             one.group: cls(
@@ -168,18 +171,21 @@ class Averaging:
         return whole and self.over_defoci and self.over_configurations and not self.with_standard_errors
 
     def place(self, source: Source) -> Place:
-        """Return where the signals of a job go."""
+        """Return where the signals of the job `source` go."""
         return (
             0 if self.over_defoci else source.defocus_index,
             0 if self.over_configurations else source.configuration,
         )
 
     def stratum(self, source: Source) -> int:
-        """Return the index of the defocus to whose mean over configurations a job adds; 0 if `by_configuration`."""
+        """Return the index of the defocus to whose mean over configurations the job `source` adds.
+
+        It is 0 if jobs are averaged `by_configuration`.
+        """
         return 0 if self.by_configuration else source.defocus_index
 
     def weight(self, stratum: int) -> float:
-        """Return the weight of this mean in the average."""
+        """Return the weight that the mean of `stratum`, see `Averaging.stratum`, has in the average."""
         return self.task.weights[stratum] if self.over_defoci and not self.by_configuration else 1.0
 
     def places(self) -> Iterator[Place]:

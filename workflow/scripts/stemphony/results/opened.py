@@ -213,7 +213,9 @@ class OpenedResult:
         return Positions(kind, along[0], along[1], repeats, (steps[0], steps[1]))
 
     def depth(self, wanted_nm: float | None, stored: Sequence[float] | Floats | None = None) -> int:
-        """Index of a stored depth; None for the last one.
+        """Index of the stored depth nearest to `wanted_nm` [nm], None for the last one, among `stored` ones [nm].
+
+        By default, the stored depths are those of the images.
 
         Raises
         ------
@@ -226,12 +228,9 @@ class OpenedResult:
         return nearest(depths, wanted_nm, f"{self.file} has no depth of", "config `depths` decides what is stored")
 
     def signal(self, detector: Detector, depth_nm: float | None = None, defocus_nm: float | None = None) -> Signal:
-        """Read one image.
+        """Read one image. `detector` and `defocus_nm` [nm] are as for `signals`.
 
-        Raises
-        ------
-        ResultError
-            There is no such detector, depth or defocus.
+        `depth_nm` is the depth [nm], None for the last one. Raises ResultError if one of them is not stored.
         """
         return self.signals(detector, self.depth(depth_nm), defocus_nm)[0]
 
@@ -308,6 +307,8 @@ class OpenedResult:
     def center_of_mass(self, depth_nm: float | None = None, defocus_nm: float | None = None) -> tuple[Floats, float]:
         """Centre of mass along x and y [mrad] (nx, ny, 2), and its depth [nm].
 
+        `depth_nm` is the depth [nm], None for the last one; `defocus_nm` one defocus [nm], None for the mean over all.
+
         Raises
         ------
         ResultError
@@ -338,14 +339,23 @@ class OpenedResult:
 
 
 def nearest(stored: Floats, wanted: float, what: str, way_out: str, within: float = NEAR_NM) -> int:
-    """Index of the stored value that is nearest to the wanted one [nm].
+    """Index of the stored value that is nearest to the wanted one.
 
-    The text of the error begins with `what` (what was asked for) and ends with `way_out` (what to do).
+    Parameters
+    ----------
+    stored : (n,) array
+        Stored values [nm].
+    wanted : float
+        The wanted value [nm].
+    what, way_out : str
+        Begin of the text of the error (what was asked for), and its end (what to do).
+    within : float
+        Largest distance [nm].
 
     Raises
     ------
     ResultError
-        The nearest value is farther away than `within` [nm].
+        The nearest value is farther away than `within`.
     """
     index = int(np.abs(stored - wanted).argmin())
     if not abs(stored[index] - wanted) <= within:

@@ -74,7 +74,10 @@ def origin_of(file: Path, *, whole: bool = False, longest_s: float = LONGEST_S) 
 
 
 def write_checksum(file: Path) -> None:
-    """Write the SHA-256 of a result beside it, in the format of `sha256sum --check`."""
+    """Write the SHA-256 of the result `file` beside it, in the format of `sha256sum --check`.
+
+    Raises StorageError if the folder cannot be written, and OSError if the file cannot be read.
+    """
     write_text_atomic(paths.checksum(file), f"{provenance.file_sha256(file)}  {file.name}\n")
 
 

@@ -72,7 +72,11 @@ def original_parameters(
 def with_original_names(
     experiment: Experiment, blocks: Mapping[str, Mapping[str, Any]], defoci_nm: list[float]
 ) -> dict[str, dict[str, Any]]:
-    """Blocks of the config, with STEMsalabim's names added. If both have a name, the config's value stays."""
+    """Blocks of the config, with STEMsalabim's names added. If both have a name, the config's value stays.
+
+    The arguments are those of `original_parameters`: `experiment`, `blocks` of the config by name, and `defoci_nm`
+    [nm].
+    """
     original = original_parameters(experiment, blocks, defoci_nm)
     return {name: {**original.get(name, {}), **blocks.get(name, {})} for name in [*blocks, *original]}
 

@@ -30,6 +30,8 @@ from stemphony.results.layout import (
 from stemphony.results.merge_task import MergeTask, Place
 
 INTENSITIES, PACBED, VACUUM_DISK = "cbed_intensities", "pacbed", "vacuum_disk"
+"""Variables of the group."""
+
 SOURCE = "source"
 """Key of the merge's params for `cbed`: how the scan of the patterns repeats, if they are blurred with the source."""
 
@@ -37,7 +39,8 @@ OF_IMAGES = "scan"
 """Value of this key if patterns and images have the same scan."""
 
 COPIES_OF_A_BLUR = 3
-"""Memory that a convolution over positions takes, in units of the size of its block."""
+"""Memory that a convolution over positions takes, in units of the size of its block. Blocks of blurred patterns have
+fewer pixels for this reason."""
 
 
 def pattern_blurring(task: MergeTask) -> Blurring:
@@ -116,7 +119,7 @@ class CbedBlock(_Patterns):
         return len(rows), len(columns), len(range(kx)[self.kx]), ky
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """Read patterns, (x, y, kx, ky), blurred and without the margin."""
+        """Read the patterns of the open job file `job`, (x, y, kx, ky), blurred and without the margin."""
         e = self.experiment
         if not self.blurring.fwhm:
             return self.rows(job, *_computed(e, self.stored_rows, self.stored_columns), self.kx)
@@ -130,14 +133,17 @@ class CbedBlock(_Patterns):
         return self.blurring.applied(e, whole)
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write averages and standard errors, (x, y, kx, ky)."""
+        """Write averages `value` and standard errors `error`, both (x, y, kx, ky), to `place` in the result `root`.
+
+        `error` is None if the result has no standard errors of patterns.
+        """
         at = (place[0], self.stored_rows, self.stored_columns, place[1], self.depth, self.loss, self.kx)
         root["cbed"][INTENSITIES][at] = value
         if error is not None:
             root["cbed"][INTENSITIES + STANDARD_ERROR][at] = error
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Write NaN everywhere."""
+        """Write NaN to `place` in the result `root`."""
         nothing = np.full(self._shape, np.nan)
         self.put(root, place, nothing, nothing if INTENSITIES + STANDARD_ERROR in root["cbed"].variables else None)
 
@@ -163,7 +169,10 @@ class PacbedBlock(_Patterns):
         return float(math.prod(cbed_geometry(self.experiment).shape) * 8)
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """Read the mean, (1, kx, ky). Only the patterns of one tile of positions are in memory at a time."""
+        """Read the mean of the patterns of the open job file `job`, (1, kx, ky).
+
+        Only the patterns of one tile of positions are in memory at a time.
+        """
         e = self.experiment
         total = np.zeros(cbed_geometry(e).shape)
         for tile in _tiles(e, TILE_BYTES):
@@ -171,14 +180,17 @@ class PacbedBlock(_Patterns):
         return total[None] / e.stored.positions
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write the average and its standard error, (1, kx, ky)."""
+        """Write the average `value` and its standard error `error`, both (1, kx, ky), to `place` in the result `root`.
+
+        `error` is None without standard errors.
+        """
         at = (place[0], place[1], self.depth, self.loss)
         root["cbed"][PACBED][at] = value[0]
         if error is not None:
             root["cbed"][PACBED + STANDARD_ERROR][at] = error[0]
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Write NaN everywhere."""
+        """Write NaN to `place` in the result `root`."""
         nothing = np.full((1, *cbed_geometry(self.experiment).shape), np.nan)
         self.put(root, place, nothing, nothing if PACBED + STANDARD_ERROR in root["cbed"].variables else None)
 
@@ -224,7 +236,17 @@ def pattern_blocks(
 ) -> Iterator[CbedBlock | PacbedBlock]:
     """Cut the patterns of an experiment into blocks that fit the memory, and add a block for their mean.
 
-    With standard errors, a block is in memory three times: its sum, its mean and its spread.
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment of the jobs; without patterns there are no blocks.
+    blurring : Blurring
+        Convolution of the patterns with the source.
+    errors : bool
+        Whether each pattern has standard errors. A block is then in memory three times: its sum, its mean and its
+        spread.
+    block_bytes : float
+        Memory for a block [bytes]. Blurred patterns take `BLURRED_BLOCKS` times as much.
     """
     if experiment.cbed_max is None:
         return
@@ -251,9 +273,12 @@ def add_patterns(
 
     Parameters
     ----------
+    root : Dataset
+        The result, open for writing.
     experiment : Experiment
         The experiment of the patterns.
     axes : Axes
+        Defoci and configurations.
     params : mapping
         Params of the merge.
     blurring : Blurring
@@ -292,7 +317,10 @@ def add_patterns(
 
 
 def vacuum_disk(experiment: Experiment) -> np.ndarray:
-    """Compute the pattern of the probe without a specimen, (n_kx, n_ky). Aberrations do not change it."""
+    """Compute the pattern of the probe of `experiment` without a specimen, (n_kx, n_ky).
+
+    Aberrations do not change it.
+    """
     # With descan, the angles of each tilt of a cone are counted from this tilt.
     tilted = [replace(experiment, tilt=tilt, precession=None) for tilt in experiment.tilts]
     disks = [cbed_geometry(one).pattern(probe(one, 0.0)) for one in tilted]
@@ -306,7 +334,10 @@ def _without_cache(variable: netCDF4.Variable) -> netCDF4.Variable:
 
 
 def array_of(variable: netCDF4.Variable, where: Any) -> np.ndarray:
-    """Read a part of a variable of a job file in double precision."""
+    """Read a part of a variable of a job file in double precision.
+
+    `where` is the index of the part, as netCDF4 takes it.
+    """
     # Job files have no fill values. Searching for them would take longer than reading a small variable.
     variable.set_auto_mask(False)
     return np.asarray(variable[where], dtype=float)

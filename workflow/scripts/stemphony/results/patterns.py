@@ -21,10 +21,11 @@ INTENSITIES, PACBED = "cbed_intensities", "pacbed"
 """Variables of the group `cbed`."""
 
 SAME_PLACE_NM = 0.01
-"""Largest distance between a wanted place and a listed position [nm]."""
+"""Largest distance between a wanted place and a listed position [nm]. It allows for a wanted place whose coordinates
+are rounded to two decimal places."""
 
 SHOWN = 20
-"""Number of positions that a refusal lists."""
+"""Number of positions that a refusal lists, to keep it readable."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,17 @@ def pattern(
     depth_nm: float | None = None,
     defocus_nm: float | None = None,
 ) -> Pattern:
-    """Read the pattern of the stored position nearest to `at_nm`, or the mean over the scan.
+    """Read the pattern of one stored position, or the mean over the scan.
+
+    Parameters
+    ----------
+    result : OpenedResult
+    at_nm : (float, float) or None
+        Place (x, y) [nm]; the nearest stored position is read. None for the mean over the scan.
+    depth_nm : float or None
+        Depth [nm]; None for the last one.
+    defocus_nm : float or None
+        One defocus [nm]; None for the mean over all.
 
     Raises
     ------

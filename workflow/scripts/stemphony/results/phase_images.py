@@ -20,7 +20,10 @@ ICOM = "icom"
 
 
 def deflection_factors(experiment: Experiment) -> dict[str, float]:
-    """Factor c of Eq. (P25) [rad] for each segmented detector that measures the deflection along both axes."""
+    """Factor c of Eq. (P25) [rad] for each segmented detector of `experiment`, by the name of the detector.
+
+    Detectors that do not measure the deflection along both axes are left out.
+    """
     e = experiment
     factors = {
         name: detector.deflection_per_signal(e.semiangle, e.semiangle_inner) for name, detector in e.segmented.items()
@@ -55,7 +58,7 @@ class PhaseImages:
 
     @classmethod
     def of(cls, experiment: Experiment, params: Mapping[str, Any]) -> PhaseImages:
-        """Return the images of a merge with these params."""
+        """Return the images that a merge with these `params` makes from the detectors of `experiment`."""
         if not experiment.adf:
             return cls()
         wanted = params.get("integrated")
@@ -86,6 +89,8 @@ class PhaseImages:
 
         Parameters
         ----------
+        experiment : Experiment
+            Its detectors are those of the jobs.
         images : (x, y, depths, n) ndarray
             Images of `Experiment.images`, followed by the total intensity.
         moments : (x, y, depths, 2) ndarray
@@ -94,6 +99,7 @@ class PhaseImages:
         Returns
         -------
         (x, y, depths, len(names)) ndarray
+            Deflections [mrad] and phases [rad], in the order of `names`.
         """
         made = []
         for name, detector in experiment.segmented.items():
@@ -112,7 +118,10 @@ class PhaseImages:
         return np.stack(made, axis=-1) if made else np.empty((*images.shape[:3], 0))
 
     def phase_of_center(self, experiment: Experiment, center: np.ndarray) -> np.ndarray:
-        """Make `icom` [rad] from centres of mass `center` (x, y, depths, 2) [mrad]. NaN counts as 0."""
+        """Make `icom` [rad], (x, y, depths), from the centres of mass `center` (x, y, depths, 2) [mrad].
+
+        NaN counts as 0. `experiment` gives the wavelength and the distances of the positions.
+        """
         return self._phase(experiment, np.nan_to_num(center) * MRAD)
 
     def _phase(self, experiment: Experiment, deflection: np.ndarray) -> np.ndarray:

@@ -70,11 +70,11 @@ class Precision:
         return 1 / math.sqrt(2 * (self.configurations - 1))
 
     def needed(self, target: float) -> int:
-        """Smallest number of configurations whose error is at most `target`."""
+        """Smallest number of configurations, at least 2, whose relative error is at most `target`."""
         return max(2, math.ceil(self.configurations * (self.error / target) ** 2 - 1e-9))
 
     def after(self, configurations: int) -> float:
-        """Factor by which errors shrink with another number of configurations."""
+        """Factor by which errors change with another number of `configurations`; below 1 for more of them."""
         return math.sqrt(self.configurations / configurations)
 
 
@@ -87,6 +87,8 @@ def relative_error(
     ----------
     images, errors : array, shape (…, x, y)
         Signals and their standard errors.
+    is_signed : bool
+        Whether the images are deflections or phases.
 
     Returns
     -------
@@ -143,7 +145,11 @@ def _worst(images: Any, name: str, number: int, depths: NDArray[np.float64]) -> 
 
 
 def local_errors(image: NDArray[np.float64], error: NDArray[np.float64], is_signed: bool) -> NDArray[np.float64]:
-    """Standard error of each position, divided by its signal or, in a signed image, by the contrast; NaN for 0."""
+    """Standard error of each position, divided by its signal or, in a signed image, by the contrast; NaN for 0.
+
+    `image` and `error` (x, y) are the signals and their standard errors. `is_signed` says whether the image is a
+    deflection or a phase.
+    """
     reference = np.full_like(image, image.std()) if is_signed else image
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(reference > 0, error / reference, np.nan))
@@ -154,6 +160,8 @@ def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision)
 
     Parameters
     ----------
+    result : ResultPaths
+        Files of the simulation.
     plan : mapping
         Content of plan.json: defoci, weights, config.
     of : Precision
@@ -206,7 +214,10 @@ def _orbit_of(merged: Path) -> NDArray[np.int64] | None:
 
 
 def record(of: Precision, targets: tuple[float, ...]) -> dict[str, Any]:
-    """A precision as a JSON object. `targets` are errors, as shares; for each, it has the needed configurations."""
+    """The precision `of` a detector as a JSON object.
+
+    `targets` are relative errors; for each, the object has the number of configurations that are needed.
+    """
     keys = ("detector", "configurations", "error", "median", "brightest", "depth_nm", "is_uncertain", "is_signed")
     numbers = {key: getattr(of, key) for key in keys}
     needed = {f"{target:g}": of.needed(target) if math.isfinite(of.error) else None for target in targets}

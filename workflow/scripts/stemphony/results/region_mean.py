@@ -64,12 +64,24 @@ def region_mean(
     depth_nm: float | None = None,
     defocus_nm: float | None = None,
 ) -> RegionMean:
-    """Read the mean over the positions with coordinates in [from, to) nm. None means the whole scan along this axis.
+    """Read the mean of a signal over the positions of a region.
+
+    Parameters
+    ----------
+    result : OpenedResult
+    detector : str or (float, float)
+        As for `OpenedResult.signals`.
+    x_nm, y_nm : (float, float) or None
+        The region has coordinates in [from, to) [nm]. None means the whole scan along this axis.
+    depth_nm : float or None
+        Depth [nm]; None for the last one.
+    defocus_nm : float or None
+        One defocus [nm]; None for the mean over all.
 
     Raises
     ------
     ResultError
-        No position lies in this region.
+        No position lies in this region, or there is no such detector, depth or defocus.
     """
     signal, positions = result.signal(detector, depth_nm, defocus_nm), result.positions
     inside = np.ones(signal.values.shape, dtype=bool)

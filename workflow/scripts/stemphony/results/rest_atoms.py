@@ -61,7 +61,7 @@ class RestAtoms:
 
     @classmethod
     def of(cls, root: Any) -> RestAtoms | None:
-        """Read the atoms from an open result; None if it does not hold the atoms at rest."""
+        """Read the atoms from `root`, an open result; None if it does not hold the atoms at rest."""
         amber = root.groups.get("AMBER")
         if amber is None or not ({"lattice_coordinates", "coordinates"} & amber.variables.keys()):
             return None
@@ -109,7 +109,10 @@ class RestAtoms:
 
 
 def repeats_in(root: Any, atoms: RestAtoms | None) -> Repeats:
-    """How the scan window of an open result repeats. Without atoms at rest, this is known only for the whole cell."""
+    """How the scan window of the open result `root` repeats with its `atoms` at rest, see `source_size.Repeats`.
+
+    If `atoms` is None, this is known only for the whole cell.
+    """
     scan = _values(root["params"].groups["scan"])
     if scan["line"] is not None or scan["positions"] is not None:
         return OPEN

@@ -53,6 +53,12 @@ def image_errors(
 
     Parameters
     ----------
+    task : MergeTask
+        The job files, of at least two configurations.
+    experiment : Experiment
+        The experiment of the jobs.
+    blurring : Blurring
+        Convolution with the source.
     detectors : sequence of str
         Names of the images.
     processes : int
@@ -110,12 +116,16 @@ def decision(
 
     Parameters
     ----------
+    goal : Goal
+        The wanted accuracy.
     number : int
         Number of the round, from 0.
     configurations : int
         Configurations per defocus so far.
     positions : int
         Number of scan positions of an image whose signals are not copies of each other.
+    errors : sequence of ImageError
+        Error of each image; at least one.
     """
     worst = max(errors, key=lambda error: error.relative)
     return {

@@ -18,10 +18,20 @@ def dpc(
 ) -> tuple[Floats, float]:
     """Deflection that segments show along x and y [mrad] (nx, ny, 2), Eq. (P25), and its depth [nm].
 
+    Parameters
+    ----------
+    result : OpenedResult
+    detectors : sequence of Detector
+        Empty, or the name of one segmented detector. A result with one such detector needs none.
+    depth_nm : float or None
+        Depth [nm]; None for the last one.
+    defocus_nm : float or None
+        One defocus [nm]; None for the mean over all.
+
     Raises
     ------
     ResultError
-        No segmented detector shows it, or several do and none is chosen.
+        No segmented detector shows it, or several do and none is chosen, or there is no such depth or defocus.
     """
     ends = ("dpc_x", "dpc_y")
     found = {name.removesuffix(ends[0]).rstrip("_"): name for name in result.maps if name.endswith(ends[0])}

@@ -24,7 +24,7 @@ from stemphony.store.atomic import atomic_path
 
 
 def siblings(result: ResultPaths) -> Iterator[ResultPaths]:
-    """The other members of a simulation's sweep, in the order of their labels; none if it is not in a sweep."""
+    """The other members of the sweep of the simulation `result`, in the order of their labels; none without a sweep."""
     if not result.is_member:
         return
     with suppress(OSError):
@@ -34,7 +34,10 @@ def siblings(result: ResultPaths) -> Iterator[ResultPaths]:
 
 
 def shared_specimen(output: Path, digest: str) -> bool:
-    """Take specimen.nc of a sibling whose specimen has the same `digest`. Returns whether there is one."""
+    """Take specimen.nc of a sibling whose specimen has the same `digest`, and write it to `output`.
+
+    Returns whether there is one. Raises StorageError if `output` cannot be written.
+    """
     from stemphony.specimen.specimen_file import read_attributes, read_specimen_file
 
     for sibling in siblings(ResultPaths(output.parent)):
@@ -69,6 +72,8 @@ def take_from_sibling(
         Identity of this simulation. The copy gets its id.
     check : callable
         Called while this job waits; may raise to end it.
+    say : callable
+        Writes a line to the log.
 
     Returns
     -------

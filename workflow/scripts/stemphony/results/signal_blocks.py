@@ -42,17 +42,29 @@ class Block(Protocol):
         """Size of one sum [bytes]."""
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """Read the quantities to average from a job file, (x, y, …, quantity)."""
+        """Read the quantities to average from the open job file `job`, (x, y, …, quantity)."""
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write the average of the quantities of `read`, and its standard errors if there are any, into the result."""
+        """Write an average and its standard errors into a result.
+
+        Parameters
+        ----------
+        root : Dataset
+            The result, open for writing.
+        place : Place
+            Indices of the defocus and of the configuration.
+        value : (x, y, …, quantity) ndarray
+            Average of the quantities of `read`.
+        error : (x, y, …, first) ndarray or None
+            Standard errors of the first quantities; None if there are none.
+        """
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Write NaN to a place of the result to which no job contributes."""
+        """Write NaN to a `place` of the result `root` to which no job contributes."""
 
 
 def blurring_of(task: MergeTask) -> Blurring:
-    """Return how the images of a task are convolved with the source."""
+    """Return how the images of `task` are convolved with the source."""
     return Blurring.of(task.params, repeats_of(task.params))
 
 
@@ -120,7 +132,10 @@ class AdfBlock:
         return len(e.scan_x), len(e.scan_y), *self._shape[2:]
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """Read images, moments and bins, (x, y, depth, quantity), blurred and without the margin."""
+        """Read images, moments and bins of the open job file `job`, (x, y, depth, quantity).
+
+        They are blurred and without the margin.
+        """
         images, adf = job.groups["images"].variables, job.groups["adf"].variables
         computed = self.experiment.computed
         value = np.empty((len(computed.scan_x), len(computed.scan_y), *self._shape[2:]))
@@ -186,7 +201,10 @@ class AdfBlock:
         return [images for images in found if images is not None]
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write averages (x, y, depth, quantity) and standard errors of the first quantities."""
+        """Write averages `value` (x, y, depth, quantity) to `place` in the result `root`.
+
+        `error` (x, y, depth, first) are the standard errors of the first quantities, or None.
+        """
         (d, c), n, images, adf = place, len(self.names), root["images"], root["adf"]
         if self.moments:
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -215,7 +233,7 @@ class AdfBlock:
             return np.asarray(moments / value[..., losses, None])
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Write NaN everywhere."""
+        """Write NaN to `place` in the result `root`."""
         nothing = np.full(self._stored_shape, np.nan)
         with_errors = any(name.endswith(STANDARD_ERROR) for name in root["images"].variables)
         self.put(root, place, nothing, nothing[..., : self.first] if with_errors and self.first else None)
@@ -260,3 +278,4 @@ def _adf_blocks(e: Experiment, blurring: Blurring, phase_images: PhaseImages) ->
 _ALL = slice(None)
 
 NOT_BLURRED = Blurring(0.0, (None, None))
+"""No convolution: a source of width 0 [Å]."""

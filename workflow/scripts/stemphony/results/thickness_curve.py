@@ -46,7 +46,23 @@ class ThicknessCurve:
 def thickness_curve(
     result: OpenedResult, detector: Detector, at_nm: tuple[float, float] | None = None, defocus_nm: float | None = None
 ) -> ThicknessCurve:
-    """Read the curve of a detector: of the mean over the scan, or of the stored position nearest to `at_nm`."""
+    """Read the curve of a detector: of the mean over the scan, or of one stored position.
+
+    Parameters
+    ----------
+    result : OpenedResult
+    detector : str or (float, float)
+        As for `OpenedResult.signals`.
+    at_nm : (float, float) or None
+        Place (x, y) [nm]; the nearest stored position is read. None for the mean over the scan.
+    defocus_nm : float or None
+        One defocus [nm]; None for the mean over all.
+
+    Raises
+    ------
+    ResultError
+        There is no such detector, position or defocus.
+    """
     signals = result.signals(detector, defocus_nm=defocus_nm)
     values = np.array([signal.values for signal in signals])  # (depth, x, y)
     errors = [signal.errors for signal in signals if signal.errors is not None]
@@ -63,7 +79,15 @@ def thickness_curve(
 
 
 def place_of(result: OpenedResult, at_nm: tuple[float, float], positions: Positions | None = None) -> tuple[int, int]:
-    """Indices of the stored position that is nearest to a place (x, y) [nm], by default among those of the images.
+    """Indices (i, j) of the stored position that is nearest to a place.
+
+    Parameters
+    ----------
+    result : OpenedResult
+    at_nm : (float, float)
+        Place (x, y) [nm].
+    positions : Positions or None
+        Stored positions; None for those of the images of `result`.
 
     Raises
     ------

@@ -29,6 +29,7 @@ EXIT, INTENSITY, PROFILE, SECTION, COLUMNS, PROBE = (
 """Names of the variables."""
 
 _PREFIX = ("waves_defocus", "waves_phonon", "waves_position")
+"""First dimensions of the variables that jobs fill."""
 
 
 def add_waves(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, with_errors: bool, with_probe: bool) -> None:
@@ -36,7 +37,10 @@ def add_waves(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, with_er
 
     Parameters
     ----------
+    root : Dataset
+        The result, open for writing.
     experiment : Experiment
+        The experiment of the jobs.
     axes : Axes
         Defoci and configurations.
     with_errors : bool
@@ -61,7 +65,10 @@ def add_waves(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, with_er
 
 
 def put_waves(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, stored: StoredWaves) -> None:
-    """Write the group of a job file."""
+    """Create the group of the job file `root` and write the waves `stored`.
+
+    `experiment` is that of the job and stores exit waves. `axes` has its defocus and configuration.
+    """
     e, waves = experiment, _group_with_axes(root, experiment, axes)
     assert e.waves is not None
     _add_signals(waves, e)
@@ -97,7 +104,7 @@ def _group_with_axes(root: netCDF4.Dataset, e: Experiment, axes: Axes) -> netCDF
 
 
 def origins(e: Experiment) -> np.ndarray:
-    """Where the grid of each wave begins (positions, 2) [nm]."""
+    """Where the grid of each wave of the experiment `e` begins, (positions, 2) [nm]."""
     assert e.waves is not None
     return np.array([origin for origin, _ in fields(e)]) * NM_PER_ANGSTROM
 
@@ -163,12 +170,15 @@ class ExitBlock:
         return float(nx * ny * 3 * 8)
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """Read the wave and its intensity, (x, y, quantity)."""
+        """Read the wave and its intensity from the open job file `job`, (x, y, quantity)."""
         wave = _read(job, EXIT, self.position)
         return np.concatenate([wave, np.square(wave).sum(axis=-1, keepdims=True)], axis=-1)
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write averages of what `read` returns, and their standard errors."""
+        """Write averages `value` (x, y, quantity) of what `read` returns to `place` in the result `root`.
+
+        `error` are their standard errors, of the same shape, or None.
+        """
         at = (*place, self.position)
         for end, values in (("", value), (STANDARD_ERROR, error)):
             if values is not None:
@@ -176,7 +186,7 @@ class ExitBlock:
                 root[GROUP][INTENSITY + end][at] = values[..., 2]
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Write NaN everywhere."""
+        """Write NaN to `place` in the result `root`."""
         nothing = np.full((*self.experiment.grid.gpts, 3), np.nan)
         self.put(root, place, nothing, nothing if EXIT + STANDARD_ERROR in root[GROUP].variables else None)
 
@@ -208,17 +218,20 @@ class DepthBlock:
         return float(self._shape[0] * self._shape[1] * 8)
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """Read the intensity, (x or column, depth)."""
+        """Read the intensity from the open job file `job`, (x or column, depth)."""
         return _read(job, self.name, self.position)
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write averages of what `read` returns, and their standard errors."""
+        """Write averages `value` (x or column, depth) of what `read` returns to `place` in the result `root`.
+
+        `error` are their standard errors, of the same shape, or None.
+        """
         root[GROUP][self.name][(*place, self.position)] = value
         if error is not None:
             root[GROUP][self.name + STANDARD_ERROR][(*place, self.position)] = error
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Write NaN everywhere."""
+        """Write NaN to `place` in the result `root`."""
         nothing = np.full(self._shape, np.nan)
         self.put(root, place, nothing, nothing if self.name + STANDARD_ERROR in root[GROUP].variables else None)
 
