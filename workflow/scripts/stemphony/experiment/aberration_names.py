@@ -31,7 +31,10 @@ UNITS_NM = {"nm": 1.0, "um": 1e3, "mm": 1e6, "angstrom": 0.1}
 """Units of length that names of keys may end with, in nm."""
 
 _LIST_UNITS_NM = {"nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "pm": 1e-3, "Å": 0.1, "angstrom": 0.1}
+"""Units of length in a list of measured aberrations, in nm. There are two characters for µ."""
+
 _ANGLE_UNITS_DEG = {"deg": 1.0, "°": 1.0, "rad": math.degrees(1.0), "mrad": math.degrees(1e-3)}
+"""Units of angle in a list of measured aberrations, in degrees."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _LINE = re.compile(

@@ -41,7 +41,10 @@ def source_shape(probe: Mapping[str, Any]) -> SourceShape:
 
 
 def widest_source_nm(probe: Mapping[str, Any]) -> float:
-    """Largest full width at half maximum of the source [nm]. It decides how far the source reaches."""
+    """Largest full width at half maximum of the source [nm]. It decides how far the source reaches.
+
+    `probe` is a validated block `probe`.
+    """
     return float(probe["source_fwhm_nm"]) * max(1.0, source_shape(probe).ratio)
 
 
@@ -65,7 +68,10 @@ class Blurring:
 
     @classmethod
     def of(cls, probe: Mapping[str, Any], repeats: Repeats) -> Blurring:
-        """Make the blurring from a validated block `probe`, or from the params of a merge."""
+        """Make the blurring from a validated block `probe`, or from the params of a merge.
+
+        `repeats` says how the scan window repeats, see `source_size.Repeats`.
+        """
         return cls(probe["source_fwhm_nm"] * NM, repeats, source_shape(probe))
 
     @property
@@ -79,14 +85,20 @@ class Blurring:
         return math.ceil(reach(self.widest) / NM * 1e3 - 1e-9) / 1e3
 
     def applied(self, experiment: Experiment, images: np.ndarray) -> np.ndarray:
-        """Blur images of the computed positions, (x, y, …), and cut off their margin."""
+        """Blur images of the computed positions, and cut off their margin.
+
+        `images` (x, y, …) are those of all positions of `experiment`. The result has its stored positions.
+        """
         if self.fwhm:
             shape = replace(self.shape, rotation=self.shape.rotation - _direction(experiment))
             images = blur(images, self.fwhm, _spacing(experiment), self.repeats, shape)
         return images[experiment.kept]
 
     def is_cut(self, experiment: Experiment) -> np.ndarray:
-        """Mark the positions of the result, (nx, ny), whose source reaches beyond the computed positions."""
+        """Mark the positions of the result, (nx, ny) of bool, whose source reaches beyond the computed positions.
+
+        `experiment` has the computed and the stored positions.
+        """
         if not self.fwhm:
             return np.zeros((len(experiment.stored.scan_x), len(experiment.stored.scan_y)), dtype=bool)
         shape = len(experiment.scan_x), len(experiment.scan_y)

@@ -25,7 +25,7 @@ from stemphony.physics.electron import chromatic_focal_spread
 from stemphony.physics.plane_symmetry import PlaneGroup
 
 NM_PER_MM = 1e6
-"""One millimetre [nm]."""
+"""One millimetre [nm]. The config has the coefficient of chromatic aberration in mm."""
 
 FWHM_OF_WIDTH = {"fwhm": 1.0, "sigma": FWHM_PER_SIGMA, "half_width_1_e": FWHM_PER_SIGMA / math.sqrt(2)}
 """Ratio of the full width at half maximum of a Gaussian to the width that `probe.chromatic.width` names.
@@ -34,10 +34,11 @@ A Gaussian falls to 1/e at √2 standard deviations from its middle.
 """
 
 COORDINATES_BYTES = 12
-"""Size of the coordinates of one atom in single precision [bytes]."""
+"""Size of the coordinates of one atom [bytes]: three numbers in single precision."""
 
 COORDINATES_LIMIT_BYTES = 1e9
-"""Largest size of the displaced atoms of all jobs [bytes] that `save_coordinates: auto` keeps in the result."""
+"""Largest size of the displaced atoms of all jobs [bytes] that `save_coordinates: auto` keeps in the result. The schema
+states the same limit."""
 
 SPECIMEN_CHECKS = ("file", "occupancy", "accept")
 """Keys of the block `specimen` that decide whether a specimen is accepted but do not change its content."""
@@ -46,7 +47,7 @@ SPECIMEN_TILT = "tilt_mrad"
 """Key of the block `specimen` that changes waves but no atoms. So it belongs to the params of jobs."""
 
 NO_TILT = [0.0, 0.0]
-"""Neutral tilt of beam and specimen."""
+"""Neutral tilt of beam and specimen [mrad]. At this value, a key of a tilt is left out of the params."""
 
 SPECIMEN_NEUTRAL: dict[str, Any] = {
     "u_source": "file",
@@ -160,7 +161,7 @@ class Campaign:
         return replace(self, configurations=configurations)
 
     def defocus(self, identifier: str) -> Defocus:
-        """Return the defocus with this id."""
+        """Return the defocus with the id `identifier`, see `paths.defocus_id`; KeyError if there is none."""
         return self._defoci_by_id[identifier]
 
     # Snakemake asks for the params of every job, so shared params are made once.
@@ -275,9 +276,10 @@ class Campaign:
         return len(self.defoci) > 1 and shared and not own_waves
 
     def job_params(self, defocus: str, configuration: int) -> dict[str, Any]:
-        """Params of one job of the rule run_multislice.
+        """Params of one job of the rule run_multislice, with the id `defocus` and the index `configuration`.
 
-        They hold only what decides the numbers of this job. If they change, the job runs again.
+        They hold only what decides the numbers of this job. If they change, the job runs again. Raises KeyError if
+        there is no such defocus.
         """
         return job_params(self.common_params, self.defocus(defocus).value_nm, configuration)
 
@@ -347,14 +349,18 @@ class Campaign:
 
 
 def keeps_coordinates(save_coordinates: bool | str, jobs: int, atoms: int) -> bool:
-    """Whether the result keeps the displaced atoms of all jobs. `auto` keeps up to COORDINATES_LIMIT_BYTES."""
+    """Whether the result keeps the displaced atoms of all jobs.
+
+    `save_coordinates` is the key of the config. Its value `auto` keeps the coordinates of so many `jobs` with so many
+    `atoms` each, up to COORDINATES_LIMIT_BYTES.
+    """
     if save_coordinates == "auto":
         return jobs * atoms * COORDINATES_BYTES <= COORDINATES_LIMIT_BYTES
     return bool(save_coordinates)
 
 
 def ranges(configurations: Iterable[int]) -> str:
-    """Write numbers of configurations as ranges: `0-3, 7`."""
+    """Write indices of `configurations` as ranges: `0-3, 7`. Their order does not matter."""
     text: list[str] = []
     first = last = -1
     for number in [*sorted(configurations), -1]:
@@ -368,7 +374,11 @@ def ranges(configurations: Iterable[int]) -> str:
 
 
 def job_params(common: Mapping[str, Any], defocus_nm: float, configuration: int) -> dict[str, Any]:
-    """Make the params of one job from the part that all jobs share. Jobs and the merge both use this function."""
+    """Make the params of one job from the part that all jobs share. Jobs and the merge both use this function.
+
+    `common` is this part, see `Campaign.common_params`. `defocus_nm` is the defocus [nm], and `configuration` the index
+    of the configuration.
+    """
     return {**common, "defocus_nm": defocus_nm, "configuration": configuration}
 
 
@@ -378,7 +388,7 @@ few bytes can claim any number of jobs."""
 
 
 def of_plan(plan_file: Mapping[str, Any]) -> Campaign:
-    """Return the campaign that a plan.json holds.
+    """Return the campaign that a plan holds. `plan_file` is the content of plan.json.
 
     Raises
     ------
@@ -407,6 +417,10 @@ def plan(
 
     Parameters
     ----------
+    config : mapping
+        The config.
+    files : InputFiles
+        Content of the input files.
     configurations : int or None
         Total of the present round, if a goal decides it. The default is the first round.
     edges : ScanEdges or None

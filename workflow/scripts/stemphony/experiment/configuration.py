@@ -25,6 +25,7 @@ from stemphony.status import block as reporting_block
 from stemphony.status import stemsalabim
 
 SCHEMA_FILE = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
+"""File with the schema of a config."""
 
 ALTERNATIVES = (
     ("grating", "gpts", "sampling_angstrom"),
@@ -66,7 +67,7 @@ def schema() -> dict[str, Any]:
 
 
 def accepts(rule: Mapping[str, Any], value: Any) -> bool:
-    """Whether a part of the schema accepts a value."""
+    """Whether `rule`, a part of the schema, accepts `value`."""
     import jsonschema
 
     return bool(jsonschema.Draft202012Validator(rule).is_valid(value))
@@ -122,7 +123,10 @@ def is_swept(config: Mapping[str, Any]) -> bool:
 
 
 def merged(config: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a config in which the keys of another config replace its own, block by block."""
+    """A copy of a config in which the keys of `other`, another config, replace its own, block by block.
+
+    Neither config is changed.
+    """
     whole: dict[str, Any] = copy.deepcopy(dict(config))
     _update(whole, other)
     return whole

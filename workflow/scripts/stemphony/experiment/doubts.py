@@ -46,7 +46,8 @@ FEWEST_OF_AN_IMAGE = 5
 chose, so their distance is no mistake."""
 
 THICKEST_SLICE = 2.0
-"""Largest slice thickness [Å] without a note, whatever the slice holds. It is the default thickness."""
+"""Largest slice thickness [Å] without a note, whatever the slice holds. The default, `auto`, makes no
+thicker slices."""
 
 ONE_LAYER = 1.0
 """Largest extent of one layer along the beam [Å]. Atoms of one slice within this distance are one layer, for example of
@@ -60,7 +61,8 @@ LARGEST_CUT = 0.02
 """Largest relative error of a dark-field signal, caused by the sampling of the potential, without a note."""
 
 SMALLEST_CUT = 0.01
-"""Largest relative error that remains with the value that the note suggests."""
+"""Largest relative error that remains with the value that the note suggests. It is below LARGEST_CUT, so that this
+value causes no note."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,16 @@ class AtomsAtRest:
 
 
 def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: float) -> list[str]:
-    """Notes on settings that are probably a mistake.
+    """Notes on settings that are probably a mistake, each one a text for the user.
 
     Parameters
     ----------
+    planned : Campaign
+        All jobs.
+    experiment : Experiment
+        The experiment of these jobs.
+    atoms : AtomsAtRest
+        The specimen.
     tail : float
         Share of the probe's intensity outside the cell at the worst defocus, see `probe_outside`.
     """
@@ -138,6 +146,8 @@ def _weak_tails(e: Experiment, atoms: AtomsAtRest) -> list[str]:
 def refuse_false_haadf(adf: Mapping[str, Any], experiment: Experiment) -> None:
     """Refuse default detectors on a grid whose band limit leaves no room for a HAADF detector.
 
+    `adf` is the validated block of the config, and `experiment` has the grid and the probe.
+
     Raises
     ------
     ConfigError
@@ -164,10 +174,14 @@ def refuse_false_haadf(adf: Mapping[str, Any], experiment: Experiment) -> None:
 
 
 def probe_outside(planned: Campaign, experiment: Experiment, scale: float = 1.0) -> float:
-    """Share of the probe's intensity outside the cell or window at the worst defocus.
+    """Share of the probe's intensity outside the cell or window at the worst defocus, 0 to 1; 0 for a plane wave.
 
     Parameters
     ----------
+    planned : Campaign
+        It has the defoci.
+    experiment : Experiment
+        It has the probe, and the cell or window.
     scale : float
         Factor by which the cell or window is wider than that of `experiment`.
     """
@@ -288,10 +302,22 @@ def cut_peak_error(e: Experiment, atomic_number: int, ring: tuple[float, float])
     """Estimate by how much an atom scatters too much into a ring, because of the sampling of its potential, Eq. (P3).
 
     The estimate is 0.6 (2Zα/β)² ⟨θ²⟩/θ_N² with Zα/β = Zσe/4πε₀. The weights of the mean are Rutherford's θ⁻³. θ_N is
-    the Nyquist frequency of the potential as an angle. The factor 0.6 fits single atoms from C to La at 200 and
-    300 keV, within a third.
+    the Nyquist frequency of the potential as an angle. The factor 0.6 fits single atoms from C to La at 200 and 300
+    keV, within a third.
 
-    `ring` has the inner and outer angle [rad].
+    Parameters
+    ----------
+    e : Experiment
+        It has the beam and the grid.
+    atomic_number : int
+        Z of the atom.
+    ring : (float, float)
+        Inner and outer angle [rad]; the inner angle is above 0.
+
+    Returns
+    -------
+    float
+        Relative error of the signal.
     """
     inner, outer = ring
     mean_square = 2 * math.log(outer / inner) / (inner**-2 - outer**-2)

@@ -14,7 +14,7 @@ MAX_POINTS = 65536
 """Largest number of points along one axis of the grid or of the scan. The schema has the same limit."""
 
 _LEAST = 8
-"""Smallest number of points along one axis."""
+"""Smallest number of points along one axis, for cells that are narrow compared with the sampling."""
 
 _WORTH = 1.1
 """Largest ratio of costs. Numbers of points are multiples of the lattice periods in the plane. They become multiples of

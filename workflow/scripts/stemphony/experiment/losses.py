@@ -13,13 +13,17 @@ from stemphony.physics.plasmons import Plasmons
 from stemphony.physics.slicing import Slices
 
 BLOCK = "plasmon_scattering"
+"""Name of the block of the config."""
 
 MOST_MEAN_FREE_PATHS = 20.0
 """Largest thickness in mean free paths. At this thickness, only 2e-9 of the electrons are left without a loss."""
 
 
 def job_block(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the block for the params of a job; empty if the block changes no number."""
+    """Return the block `plasmon_scattering` of `config` for the params of a job.
+
+    The result is empty if the block changes no number.
+    """
     block = config.get(BLOCK, {})
     return dict(block) if block.get("enabled") else {}
 
@@ -75,7 +79,10 @@ def _require_thin(mean_free_path_nm: float, thickness_nm: float) -> None:
 
 
 def plan_note(plasmons: Plasmons) -> str:
-    """Return a note on how many electrons lose energy, how much they lose, and how many waves this needs."""
+    """Return a note on the energy losses that `plasmons` cause.
+
+    It says how many electrons lose energy, how much they lose, and how many waves this needs.
+    """
     mean = (plasmons.bottom - plasmons.top) / plasmons.mean_free_path
     shares = [math.exp(-mean) * mean**n / math.factorial(n) for n in range(100)]
     more = f", {100 * max(0.0, 1 - shares[0] - shares[1]):.2g} % more" if plasmons.plural else ""

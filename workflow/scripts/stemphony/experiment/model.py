@@ -37,7 +37,8 @@ TILE_SHARE = 0.25
 windows, but less room around the outermost probes."""
 
 HAADF_SHARE = 0.9
-"""Largest inner angle of the default HAADF detector, as a share of its outer angle."""
+"""Largest inner angle of the default HAADF detector, as a share of its outer angle. With a larger inner angle, the
+ring would be too narrow to be called HAADF."""
 
 
 USUAL_RINGS = 2
@@ -384,7 +385,10 @@ class _BandLimit:
 
 
 def rounded_down(value: float, digits: int) -> str:
-    """Write a largest allowed value as text, rounded down so that the value in the text is allowed too."""
+    """Write a largest allowed value as text, rounded down so that the value in the text is allowed too.
+
+    `digits` is the number of decimal places. Zeros at the end are left out.
+    """
     return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}".rstrip("0").rstrip(".")
 
 

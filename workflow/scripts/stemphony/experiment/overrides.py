@@ -85,6 +85,8 @@ def refuse_reporting(given: Mapping[str, Any], is_ours: bool = True) -> None:
 
     Parameters
     ----------
+    given : mapping
+        What `--config` and the profile give, by the name of the block.
     is_ours : bool
         Whether the other keys belong to Stemphony too. If Stemphony is a module, they belong to the other workflow.
 

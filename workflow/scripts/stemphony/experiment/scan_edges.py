@@ -150,7 +150,10 @@ def repeats_of(params: Mapping[str, Any]) -> Repeats:
 
 
 def is_whole_cell(scan: Mapping[str, Any], axis: int) -> bool:
-    """Whether a window is [0, 1] in fractions of the cell."""
+    """Whether the window of `scan` is [0, 1] in fractions of the cell along `axis`, 0 for x and 1 for y.
+
+    `scan` is a block of the config that has a window.
+    """
     return scan.get("unit", "cell") == "cell" and [float(edge) for edge in scan["xy"[axis]]] == [0.0, 1.0]
 
 

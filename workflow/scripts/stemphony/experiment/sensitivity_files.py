@@ -31,12 +31,24 @@ def named_files(adf: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    """Read the sensitivity of each detector; see `read_one`."""
+    """Read the sensitivity of each detector; `files` names its file. For results and errors see `read_one`."""
     return {name: read_one(name, file) for name, file in files.items()}
 
 
 def read_planned(files: Mapping[str, Path], planned: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Read the files of a plan, and check the SHA-256 of each.
+
+    Parameters
+    ----------
+    files : mapping of str to Path
+        File of each detector.
+    planned : mapping of str to str
+        SHA-256 of each file in the plan, by the name of the detector.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Sensitivity of each detector, see `read_one`.
 
     Raises
     ------
@@ -55,7 +67,7 @@ def read_planned(files: Mapping[str, Path], planned: Mapping[str, str]) -> dict[
 
 
 def file_digest(name: str, file: Path) -> str:
-    """Return the SHA-256 of the file of a detector; ConfigError if it cannot be read."""
+    """Return the SHA-256 of `file`, that of the detector `name`; ConfigError if it cannot be read."""
     try:
         return file_sha256(file)
     except OSError as error:
@@ -105,7 +117,10 @@ def read_one(name: str, file: Path) -> np.ndarray:
 
 
 def require_pixels(adf: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-    """Raise ConfigError for a map without `pixel_mrad`, and for a profile with it."""
+    """Raise ConfigError for a map without `pixel_mrad`, and for a profile with it.
+
+    `adf` is the validated block of the config, and `files` has the file of each detector that names one.
+    """
     for name, file in files.items():
         is_map, given = file.suffix.lower() in MAPS, adf["detectors"][name].get("pixel_mrad")
         where = f"adf.detectors.{name}.pixel_mrad"

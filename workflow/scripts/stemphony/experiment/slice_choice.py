@@ -17,7 +17,7 @@ from stemphony.physics.periods import VACUUM, Layers, Periods
 from stemphony.physics.slicing import NEAR, NO_GAP, Slices, Stretch, number_of_slices
 
 MOST = 2.0
-"""Largest thickness of the slices that `auto` makes [Å]."""
+"""Largest thickness of the slices that `auto` makes [Å]. The schema states the same limit."""
 
 THIN = 0.5
 """Smallest thickness of slices [Å] that `auto` takes to make their planes equal. Thinner slices cost more than they
@@ -36,6 +36,7 @@ the thickness causes. The boundaries still follow the atoms."""
 
 THICKNESS = "grating.slice_thickness_angstrom"
 BOUNDARIES = "grating.slice_boundaries_angstrom"
+"""Keys of the config that errors name."""
 
 
 @dataclass(frozen=True)

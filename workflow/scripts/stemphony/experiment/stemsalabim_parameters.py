@@ -21,6 +21,7 @@ from stemphony.physics.grid import fft_friendly_size
 from stemphony.physics.slicing import number_of_slices
 
 ANGSTROM_PER_NM = 10.0
+"""One nanometre [Å]. The parameter file has lengths in nm, and the config has some in Å."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "application": {"random_seed": 0, "skip_simulation": False, "verbose": None, "precision": None},
@@ -82,18 +83,21 @@ class Translation:
     defaults: list[str] = field(default_factory=list)
 
     def put(self, key: str, value: Any, remark: str = "") -> None:
-        """Set a key of the config, `block.key`."""
+        """Set `key` of the config, written as `block.key`, to `value`.
+
+        A `remark` that is not empty stands behind the key as a comment.
+        """
         block, name = key.split(".")
         self.config.setdefault(block, {})[name] = value
         if remark:
             self.remarks[key] = remark
 
     def leave(self, key: str, value: Any, why: str) -> None:
-        """Note a key of the file that has no counterpart."""
+        """Note that `key` of the file with its `value` has no counterpart; `why` is the reason, in words."""
         self.without_counterpart.append(f"{key} = {_shown(value)}: {why}")
 
     def yaml(self, source: str) -> str:
-        """The config as a commented YAML file."""
+        """The config as a commented YAML file; `source` is the name of the parameter file in its heading."""
         lines = [f"# Made from {source}, a parameter file of STEMsalabim. Lengths of its keys are in nm there."]
         for block, keys in self.config.items():
             lines += ["", f"{block}:"]

@@ -43,7 +43,7 @@ class Goal:
 
     @classmethod
     def of(cls, configurations: Mapping[str, Any]) -> Goal:
-        """Make the goal of a validated map."""
+        """Make the goal of a validated map `frozen_phonon.configurations`, whose `detectors` are named."""
         return cls(
             float(configurations["until"]), tuple(configurations["detectors"]), int(configurations["min"]),
             int(configurations["max"]),

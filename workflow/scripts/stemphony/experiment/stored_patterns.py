@@ -107,7 +107,14 @@ def own_keys(cbed: Mapping[str, Any]) -> dict[str, Any]:
 def own_scan_and_depths(cbed: Mapping[str, Any], lengths: Sequence[float], slices: Slices) -> dict[str, Any]:
     """Return the scan and depths of the patterns of a validated block `cbed`, as attributes of `StoredPatterns`.
 
-    `lengths` are the lengths of the cell along x and y [Å].
+    Parameters
+    ----------
+    cbed : mapping
+        The block.
+    lengths : (float, float)
+        Lengths of the cell along x and y [Å].
+    slices : Slices
+        Slices of the specimen, whose ends are the possible depths.
 
     Raises
     ------

@@ -22,7 +22,9 @@ from stemphony.experiment.mistakes import dotted, kind, short
 from stemphony.status.secret_places import may_be_secret
 
 KEY = configuration.SWEEP
+"""Key of a config that stands for several simulations."""
 REPORTING = "http_reporting"
+"""Block of the config with the receiver of status reports."""
 LONGEST_LABEL = 120
 """Largest number of characters of a label. A file system allows 255 for the name of a folder."""
 NOT_SWEPT = {

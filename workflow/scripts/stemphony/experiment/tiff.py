@@ -34,6 +34,7 @@ LARGEST_HEADER = 16_000_000
 places. 4096² pixels in tiles of 16² name 65,536 places, which have 1 MB in a BigTIFF."""
 
 WAY_OUT = "save it as one page with one channel, uncompressed or with Deflate, or as NPY"
+"""End of a refusal: what the user can do."""
 
 
 class Refusal(ValueError):
@@ -41,6 +42,7 @@ class Refusal(ValueError):
 
 
 DAMAGED = "the TIFF file is truncated or damaged"
+"""Text of the error for a file that cannot be decoded."""
 
 
 def image(content: bytes, largest: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 from stemphony.experiment.scan import Pair, places_of
 
 WHERE_EXIT, WHERE_COLUMNS = "waves.exit", "waves.columns"
+"""Keys of the config that errors name."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class WaveRequest:
 
 
 def job_block(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of the block `waves` that decide the numbers of a job; empty without exit waves."""
+    """Return the keys of the block `waves` of `config` that decide the numbers of a job; empty without exit waves."""
     block = config.get("waves", {})
     if not block.get("exit"):
         return {}
@@ -67,7 +68,7 @@ def job_block(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge_block(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the params of the merge for the group `waves`; empty without waves.
+    """Return the params of the merge for the group `waves`, from a validated `config`; empty without waves.
 
     Defoci are never averaged, because the mean wave of a focal spread is no wave of the microscope.
     """
