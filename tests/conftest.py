@@ -85,7 +85,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail if a test left a file in the repository: a profile that one of them wrote there broke all later runs."""
+    """Fail if a test left a file in the repository, because such a file can change later runs."""
     is_process_of_xdist = hasattr(session.config, "workerinput")
     left = new_files() - session.config.stash[NEW_FILES]
     # While tests are developed, a person makes files too.

@@ -246,7 +246,7 @@ def slices_between(boundaries: Sequence[float], heights: ArrayLike = ()) -> tupl
     edges, moved = [float(boundaries[0])], 0
     for boundary in boundaries[1:]:
         first = int(np.searchsorted(z, boundary - NO_GAP))
-        # The plane may begin farther in front.
+        # Atoms of the same plane may lie more than `NO_GAP` in front of the boundary. Find the first of them.
         while 0 < first < len(z) and z[first] < boundary and not gap_before[first]:
             first -= 1
         if first < len(z) and boundary - 2 * NO_GAP < z[first] < boundary:

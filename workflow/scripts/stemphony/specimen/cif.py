@@ -263,7 +263,7 @@ def _other_multiplicities(block: CifBlock, sites: Sites, found: orbits.SiteOrbit
 
 
 def _whole_images(sites: Sites, found: orbits.SiteOrbits, operations: int, notes: list[str]) -> Floats:
-    """Occupancy of each site. PDB and mmCIF give an atom on an axis the occupancy of one image, so images are added."""
+    """Return the occupancy of each site. On an axis, PDB and mmCIF give that of one image; here, images are added."""
     if sites.cartesian is None:
         return sites.occupancy
     equal = operations / np.bincount(found.site, minlength=len(sites.labels))
@@ -274,7 +274,7 @@ def _whole_images(sites: Sites, found: orbits.SiteOrbits, operations: int, notes
 
 
 def _ordered(block: CifBlock, symmetry: Symmetry) -> tuple[NDArray[np.int64], Floats, bool]:
-    """Rotations, translations, and whether ASE finds the same group. If it does, they are in ASE's order."""
+    """Return rotations, translations, and whether ASE finds the same group. If so, they have the order of ASE."""
     old = cif_symmetry.ase_operations(block)
     if old is not None and cif_symmetry.triplets(*old) == symmetry.key:
         return *old, True
@@ -363,7 +363,7 @@ def _contradiction(options: Sequence[Symmetry], verdicts: Sequence[statements.Ag
 
 
 def _by_multiplicity(block: CifBlock, expanded: Sequence[Structure], fits: list[int]) -> list[int]:
-    """Choose the options whose numbers of images agree with the multiplicities in the file; all if none agrees."""
+    """Choose the options whose number of atoms is the sum of the multiplicities in the file. If none is, choose all."""
     listed = block.column("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
     numbers = [as_number(text) for text in listed or []]
     if not numbers or not all(np.isfinite(numbers)):
@@ -373,7 +373,7 @@ def _by_multiplicity(block: CifBlock, expanded: Sequence[Structure], fits: list[
 
 
 def _without_overlaps(block: CifBlock, expanded: Sequence[Structure], fits: list[int]) -> list[int]:
-    """Choose the options that put no two whole atoms on each other; all if there is no such option."""
+    """Choose the options in which no two whole atoms are at the same place. If there is none, choose all."""
     apart = [i for i in fits if not overlapping(expanded[i])]
     return apart or fits
 

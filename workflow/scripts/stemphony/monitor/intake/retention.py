@@ -197,7 +197,7 @@ def _day(seconds: float) -> str:
 
 
 def _correct_future(now: float, connection: Connection) -> int:
-    """Set arrivals and waits in the future, which a wrong clock made, to the present. Return how many simulations."""
+    """Replace times in the future, which a wrong clock has written, by `now`. Return the number of such simulations."""
     simulation, event, note = schema.SIMULATION, schema.EVENT, schema.NOTIFICATION
     latest = now + FUTURE_S
     rows = [row for (row,) in connection.execute(select(simulation.c.row).where(simulation.c.last_received > latest))]

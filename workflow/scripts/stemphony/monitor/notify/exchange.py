@@ -94,7 +94,7 @@ class Exchange:
         raise trouble
 
     def _watch(self, connection: socket.socket | None) -> None:
-        """Keep a second handle. The caller may close its own handle, or give it to TLS."""
+        """Keep a copy of the handle for `cut`, because the caller may close its own handle or give it to TLS."""
         with self._lock:
             if self._handle is not None:
                 self._handle.close()
