@@ -20,7 +20,13 @@ from stemphony.orchestration import script
 
 
 def main(arguments: list[str]) -> None:
-    """Run from a shell rule."""
+    """Combine the members of a sweep. `arguments` are PARAMS, OUTPUT and FIGURE, see the module.
+
+    Raises
+    ------
+    StemphonyError
+        A result cannot be read, or a file cannot be written.
+    """
     params, output, figure = arguments
     from stemphony.figures import sweep_overview
     from stemphony.figures.style import Style, save

@@ -20,7 +20,24 @@ from stemphony.orchestration import job, script
 
 
 def judge_round(params: dict[str, Any], specimen_file: Path, output: Path, processes: int = 1) -> None:
-    """Judge a round from its job files, and write the decision to `output`."""
+    """Judge a round from its job files, and write the decision to `output`.
+
+    Parameters
+    ----------
+    params : dict
+        Params of the rule: `merge`, the params of the merge, and `round`, its number from 0.
+    specimen_file : Path
+        The normalised atoms, `specimen.nc`.
+    output : Path
+        JSON file in the folder `rounds` of the simulation.
+    processes : int
+        Number of processes that read job files in parallel.
+
+    Raises
+    ------
+    DamagedResultError, StorageError
+        A file is damaged, or `output` cannot be written.
+    """
     from stemphony.experiment.model import Experiment
     from stemphony.experiment.stopping import Goal
     from stemphony.results import round_errors
@@ -45,7 +62,7 @@ def judge_round(params: dict[str, Any], specimen_file: Path, output: Path, proce
 
 
 def main(arguments: list[str]) -> None:
-    """Run from a shell rule."""
+    """Judge a round. `arguments` are PARAMS, SPECIMEN, OUTPUT and perhaps PROCESSES, see the module."""
     params, specimen_file, output, *processes = arguments
     job.limit_threads(1)
     judge_round(json.loads(params), Path(specimen_file), Path(output), int(processes[0]) if processes else 1)

@@ -19,7 +19,13 @@ from stemphony.orchestration import job, script
 
 
 def main(arguments: list[str]) -> None:
-    """Run from a shell rule. Raises DamagedResultError if a variant cannot be read."""
+    """Merge the variants of an error budget. `arguments` are the words of the command line, see the module.
+
+    Raises
+    ------
+    DamagedResultError
+        A variant cannot be read.
+    """
     text, output, picture, *files = arguments
     job.limit_threads(1)
     from stemphony.accuracy import figure

@@ -23,7 +23,24 @@ from stemphony.orchestration import job, module_run, script
 
 
 def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, processes: int = 1) -> None:
-    """Check and merge the job files beside `output`."""
+    """Check and merge the job files beside `output`.
+
+    Parameters
+    ----------
+    params : dict
+        Params of the rule, which say which job files belong to the result.
+    specimen_file : Path
+        The normalised atoms, `specimen.nc`.
+    output : Path
+        The merged file, `stem.nc`, in the folder of the simulation.
+    processes : int
+        Number of processes that read job files in parallel.
+
+    Raises
+    ------
+    DamagedResultError, StorageError
+        A job file is unusable, or `output` cannot be written.
+    """
     from stemphony.results.merge import merge_simulation
     from stemphony.results.merge_task import MergeTask
     from stemphony.results.origin import write_checksum
@@ -40,7 +57,10 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, pro
 
 
 def main(arguments: list[str]) -> None:
-    """Run from a shell rule."""
+    """Merge the job files of a simulation.
+
+    `arguments` are PARAMS, SPECIMEN, OUTPUT and perhaps PROCESSES, see the module.
+    """
     params, specimen_file, output, *processes = arguments
     job.limit_threads(1)
     result = paths.ResultPaths(Path(output).parent)

@@ -20,12 +20,14 @@ THICKNESS_CURVES, CBED_MEAN = "thickness_curves", "cbed_mean"
 
 
 def plot_results(result_file: Path, figures: Sequence[Path]) -> None:
-    """Draw each of `figures` from the merged result.
+    """Draw each of `figures` from the merged result in `result_file`. The name of a figure says what it shows.
 
     Raises
     ------
     DamagedResultError
         The merged result is truncated or damaged.
+    ResultError
+        It does not hold what a figure shows.
     """
     from stemphony.figures.request import CURVES, IMAGES, PATTERN, PROFILE, FigureRequest, draw
     from stemphony.figures.style import Style, save
@@ -46,7 +48,7 @@ def plot_results(result_file: Path, figures: Sequence[Path]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Run from a shell rule."""
+    """Draw figures of a merged result. `arguments` are RESULT and the files of the figures, see the module."""
     result_file, *figures = arguments
     plot_results(Path(result_file), [Path(figure) for figure in figures])
 

@@ -22,12 +22,16 @@ from stemphony.provenance import canonical_json
 
 
 def prepare_accuracy(params: dict[str, Any], output: Path, larger: Path) -> None:
-    """Write both specimens. If the cell cannot be made larger, the second file says why.
+    """Write the specimens of an error budget: that of the config to `output`, and a larger cell to `larger`.
+
+    If the cell cannot be made larger, the second file says why. `params` are those of `accuracy.refinements.params_of`.
 
     Raises
     ------
     ConfigError
         The config has no named detectors.
+    SpecimenError
+        The structure file cannot be read, or was edited after the campaign was planned.
     """
     from stemphony.accuracy.atoms import ATTRIBUTE, chosen_places, in_larger_cell
     from stemphony.errors import ConfigError, SpecimenError
@@ -58,7 +62,7 @@ def prepare_accuracy(params: dict[str, Any], output: Path, larger: Path) -> None
 
 
 def main(arguments: list[str]) -> None:
-    """Run from a shell rule."""
+    """Write the specimens of an error budget. `arguments` are PARAMS_JSON, OUTPUT and LARGER, see the module."""
     params, output, larger = arguments
     job.limit_threads(1)
     prepare_accuracy(json.loads(params), Path(output), Path(larger))

@@ -30,7 +30,15 @@ USAGE = "usage: prepare_specimen.py PARAMS_JSON OUTPUT"
 
 
 def main(arguments: list[str]) -> None:
-    """Read, check and write the specimen that `PARAMS_JSON` describes."""
+    """Read, check and write a specimen. `arguments` are PARAMS_JSON and OUTPUT, see the module.
+
+    Raises
+    ------
+    SystemExit
+        There are more or fewer arguments.
+    StemphonyError
+        A file cannot be read, was edited after the campaign was planned, or cannot be written.
+    """
     if len(arguments) != 2:
         sys.exit(USAGE)
     params: dict[str, Any] = json.loads(arguments[0])

@@ -36,7 +36,24 @@ if TYPE_CHECKING:
 
 
 def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, threads: int) -> None:
-    """Compute one job and write its result file."""
+    """Compute one job and write its result file.
+
+    Parameters
+    ----------
+    params : dict
+        Params of the rule, see `Campaign.job_params`.
+    specimen_file : Path
+        The normalised atoms, `specimen.nc`.
+    output : Path
+        Job file to write, see `ResultPaths.job`.
+    threads : int
+        Threads that compute the waves.
+
+    Raises
+    ------
+    StemphonyError
+        The specimen is not that of the job, the time limit is near, or a file cannot be written.
+    """
     watch = job.Stopwatch()
     with job.scope(output, params, threads) as scope:
         from stemphony.compute.configuration import with_losses
@@ -69,7 +86,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
 
 
 def required_specimen(file: Path, params: dict[str, Any]) -> Specimen:
-    """Read the normalised atoms, and check that the job was planned with them.
+    """Read the normalised atoms from `file`, and check that the job with these `params` was planned with them.
 
     Raises
     ------
@@ -88,20 +105,29 @@ def required_specimen(file: Path, params: dict[str, Any]) -> Specimen:
 
 
 def draw_configuration(attempt: job.Attempt, experiment: Experiment, specimen: Specimen) -> Atoms:
-    """Displace the atoms of the job's frozen-phonon configuration, or take them from its snapshot."""
+    """Displace the atoms of a `specimen` for the frozen-phonon configuration of the `attempt`, or take its snapshot.
+
+    `experiment` decides how the atoms are displaced and which slices they belong to.
+    """
     from stemphony.compute.configuration import configuration_atoms
 
     return configuration_atoms(attempt.params, attempt.effective_seed, attempt.configuration, experiment, specimen)
 
 
 def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, threads: int) -> tuple[JobSignals, str]:
-    """Send the waves through the specimen and detect them.
+    """Send the waves of an `experiment` through the `atoms`, on `threads` threads, and detect them.
+
+    `scope` keeps finished waves in a checkpoint, and reports the progress.
 
     Returns
     -------
-    signals : JobSignals
-    plan_source : str
-        Where the FFT plans came from.
+    signals : JobSignals, plan_source : str
+        The signals at the computed positions, and where the FFT plans came from.
+
+    Raises
+    ------
+    TimeLimitError
+        The time limit of the job is near. The text says how much is kept.
     """
     from stemphony.compute.cost import DEFAULT_BUDGET_MB
     from stemphony.compute.propagation import Propagation, strip_plan
@@ -162,7 +188,11 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
 def describe(
     scope: job.JobScope, signals: JobSignals, watch: job.Stopwatch, threads: int, plan_source: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Attributes of the result file, and of its group `runtime`."""
+    """Attributes of the result file of the job in `scope`, and of its group `runtime`.
+
+    `runtime` says how `signals` were computed: the times of `watch`, the number of `threads`, and `plan_source`, where
+    the FFT plans came from.
+    """
     from stemphony.compute.wisdom import cpu_model
 
     attempt, uuid = scope.attempt, scope.attempt.identity.id
@@ -182,7 +212,7 @@ def describe(
 
 
 def main(arguments: list[str]) -> None:
-    """Run from a shell rule."""
+    """Compute one job. `arguments` are PARAMS, SPECIMEN, OUTPUT and THREADS, see the module."""
     params, specimen_file, output, threads = arguments
     job.limit_threads(1)
     module_run.join(ResultPaths.of_job_file(Path(output)), MULTISLICE_RULE)

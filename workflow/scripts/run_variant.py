@@ -20,7 +20,13 @@ from stemphony.orchestration import job, script
 
 
 def main(arguments: list[str]) -> None:
-    """Run from a shell rule."""
+    """Compute a variant. `arguments` are PARAMS_JSON, SPECIMEN, LARGER, OUTPUT and THREADS, see the module.
+
+    Raises
+    ------
+    ConfigError, SpecimenError
+        The variant is the reference and cannot be computed.
+    """
     text, specimen, larger, output, threads = arguments
     job.limit_threads(1)
     from stemphony.accuracy.refinements import REFERENCE

@@ -24,6 +24,7 @@ def load(text: str, loader: type[Any] | None = None) -> Any:
     Parameters
     ----------
     text : str
+        The whole text, at most `LARGEST_CHARACTERS` long.
     loader : class, optional
         Loader of PyYAML; by default the safe one, in C where PyYAML has it.
 

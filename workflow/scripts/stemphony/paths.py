@@ -47,7 +47,7 @@ class ResultPaths:
 
     @classmethod
     def of_job_file(cls, job_file: Path) -> ResultPaths:
-        """Paths of the simulation that a job file belongs to."""
+        """Paths of the simulation that the job file `job_file` belongs to."""
         return cls(job_file.parents[2])
 
     @property

@@ -13,15 +13,20 @@ from stemphony.figures.style import Style
 FEW = {1: 0.42, 2: 0.75}
 """Share of the width of a slide or page, for one or for two images side by side. Wider images would be too high."""
 
-# Lengths [heights of the text].
 BAR, BAR_GAP, NUMBERS, COLUMN_GAP, BAR_LABEL, LINE, PAD = 0.9, 0.4, 2.7, 0.7, 1.4, 1.25, 0.5
+"""Lengths [heights of the text]: width of a colour bar, gap in front of it, room for its numbers, gap between two
+columns, room for the name of a bar, height of a line, and margin of the figure. They are in heights of the text so that
+all sizes of a figure look alike."""
 NOTE_SIZE = 0.8
+"""Size of the notes below the panels, as a share of the size of the text: they matter less than the titles."""
 NOTE_LETTER = 0.53
 """Width of a letter of a note [heights of its text]."""
 
-# Lengths [heights of the legend's text]: line or marker of an entry, gap behind it, gap between entries, one letter.
 HANDLE, HANDLE_PAD, ENTRY_GAP, LETTER = 1.6, 0.5, 1.6, 0.62
+"""Lengths [heights of the legend's text]: line or marker of an entry, gap behind it, gap between entries, one
+letter."""
 LEGEND_SIZE = 0.85
+"""Size of the text of a legend, as a share of the size of the text. It is that of the ticks, see `Style.applied`."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from stemphony.results.opened import Positions, Signal
 Floats = NDArray[np.float64]
 
 ANGSTROM2_PER_NM2 = 100.0
+"""Å² in one nm². Doses are in electrons per Å², and steps of the scan in nm."""
 MOST_FINER = 64
 """Most drawn pixels for each position along an axis. More pixels would not show more."""
 

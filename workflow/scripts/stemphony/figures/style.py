@@ -14,6 +14,7 @@ from stemphony.errors import ResultError, StorageError
 HERE = Path(__file__).parent
 LIGHT, DARK = "light", "dark"
 CM_PER_INCH = 2.54
+"""Centimetres in one inch. The sizes of figures are in cm, and matplotlib counts in inches."""
 DOTS_PER_INCH = 200
 """Resolution of PNG files. A slide is then 1900 pixels wide."""
 

@@ -91,8 +91,10 @@ def run(
 
     Raises
     ------
+    ConfigError
+        The config describes a sweep, or has no name.
     StemphonyError
-        The config has a mistake, or the run failed. The text ends with the last output of the run.
+        The config has another mistake, or the run failed. The text ends with the last output of the run.
     KeyboardInterrupt
         The run was interrupted. The same call continues it.
     """

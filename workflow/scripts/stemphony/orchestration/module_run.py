@@ -33,6 +33,8 @@ def join(result: ResultPaths, rule: str) -> None:
 
     Parameters
     ----------
+    result : ResultPaths
+        The simulation of this job.
     rule : str
         Rule of this job.
 
@@ -56,7 +58,7 @@ def join(result: ResultPaths, rule: str) -> None:
 
 
 def finish(result: ResultPaths) -> None:
-    """Send FINISH after the result is in place. Before it, deliver the reports that jobs and earlier runs have left."""
+    """Send FINISH after `result` is in place. Before it, deliver the reports that jobs and earlier runs have left."""
     handover = _handover()
     if handover is None:
         return

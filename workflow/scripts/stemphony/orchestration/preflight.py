@@ -430,7 +430,9 @@ def _slices(slices: Slices, depths: int) -> str:
 
 
 def find_file(where: str, name: str, folder: Path) -> Path:
-    """Find a file that the key `where` names: in the folder of the config file, else in the working directory.
+    """Find the file `name` that the key `where` of a config gives.
+
+    It is in `folder`, that of the config file, else in the working directory.
 
     Raises
     ------

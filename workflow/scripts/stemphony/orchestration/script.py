@@ -13,7 +13,9 @@ from stemphony.store import hdf5_locks
 from stemphony.terminal import plain
 
 USER_ERROR = 1
-INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
+"""Exit status of a script after an error whose text tells the user what to do."""
+INTERRUPTED = 130
+"""Exit status of a script after SIGINT: 128 + 2, as a shell counts."""
 
 
 def run(main: Callable[[list[str]], None]) -> None:

@@ -14,7 +14,8 @@ from stemphony.specimen.lattice import Floats
 
 POSITIONS = ("pos", "positions")
 SHELX_ATOM = re.compile(r"\w+\s+\d+(\s+[-.\d]+){3}\s+[-.\d]+")  # a line that ASE reads as an atom; it skips others
-BOHR = 0.529177210544  # Å
+BOHR = 0.529177210544
+"""Bohr radius [Å], CODATA 2022: the unit of length of cube files."""
 
 
 def notes_of(file: Path, format_ase: str) -> list[str]:

@@ -19,8 +19,10 @@ from stemphony.specimen import ase_gaps, columns, elements, source, table, xyz_c
 from stemphony.specimen.source import cannot_read
 from stemphony.specimen.structure import Structure
 
-MOST_LINES = 10**12  # more lines than any file has; Python cannot count beyond its largest integer
-MOST_COLUMNS = 1000  # largest number in an extended XYZ file without atoms; with atoms, their lines decide
+MOST_LINES = 10**12
+"""Most lines of a frame that are counted. No file has so many, and Python cannot count beyond its largest integer."""
+MOST_COLUMNS = 1000
+"""Most columns that an extended XYZ file without atoms may announce. With atoms, their lines decide."""
 # Keys of extended XYZ that name a unit, and units that are not Å. The units `metal` and `real` mean Å.
 UNIT_KEYS = ("unit", "units", "lengthunit", "lengthunits", "unitlength", "positionunit", "positionunits")
 OTHER_LENGTHS = ("nm", "nanometer", "nanometre", "nanometers", "nanometres", "bohr", "au", "a.u.", "atomic", "pm", "m")

@@ -19,11 +19,20 @@ from stemphony.specimen.displacements import equivalent, turned
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
-VOLUME_TOLERANCE = 0.01  # share by which _cell_volume may differ from the volume of lengths and angles
-SHARE_TOLERANCE = 0.01  # images of an atom on an axis may exceed one atom by this; files round occupancies
-UNEQUAL_TENSORS = 0.1  # a tensor may break the symmetry of its site by this share of its largest component,
-ROUNDED_TENSOR = 1.5e-3  # or by this [Å²], because files round components
-_KEPT = 1e-9  # an image whose fraction is this close to 1 is at 0
+VOLUME_TOLERANCE = 0.01
+"""Largest share by which `_cell_volume` may differ from the volume of lengths and angles, because programs round all of
+them."""
+SHARE_TOLERANCE = 0.01
+"""Number of atoms by which the images of a site on an axis may together exceed one atom, because files round
+occupancies."""
+UNEQUAL_TENSORS = 0.1
+"""Share of its largest component by which a tensor may break the symmetry of its site. If `ROUNDED_TENSOR` is larger,
+that decides."""
+ROUNDED_TENSOR = 1.5e-3
+"""Difference [Å²] by which a small tensor may break the symmetry of its site, because files round components."""
+_KEPT = 1e-9
+"""Largest distance of a fraction from 1 at which an image is at 0, so that rounding moves no atom to the far end of the
+cell."""
 
 
 def read_cif(file: Path) -> Structure:

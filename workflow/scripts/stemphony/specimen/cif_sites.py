@@ -17,7 +17,8 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.statements import parsed_formula
 
 PAIRS = ("11", "22", "33", "12", "13", "23")  # elements of a symmetric tensor, as CIF writes them
-FULL = 1e-6  # occupancies that differ from 1 by less are 1
+FULL = 1e-6
+"""Largest difference of an occupancy from 1 that counts as none, because it comes from rounding."""
 _UNKNOWN = (".", "?", "")
 _MAGNETIC = "_atom_site_moment"
 ISOTROPIC_NAMES = ("iso_or_equiv", "equiv_geom_mean", "iso")

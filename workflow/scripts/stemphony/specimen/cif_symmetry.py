@@ -18,7 +18,9 @@ from stemphony.specimen import orbits
 from stemphony.specimen.cif_block import CifBlock
 from stemphony.specimen.lattice import Floats
 
-METRIC_TOLERANCE = 0.01  # an operation may change the metric tensor of the cell by this share
+METRIC_TOLERANCE = 0.01
+"""Largest share by which an operation may change the metric tensor of the cell. Rounded lengths and angles change it by
+less."""
 
 OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", "_space_group_symop_xyz")
 MAGNETIC = ("_space_group_symop_magn_operation_xyz",)

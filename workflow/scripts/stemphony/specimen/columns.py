@@ -33,7 +33,8 @@ MEANINGS = {
 OCCUPANCY_NAMES = ("occupancy", "occupancies", "occ", "siteoccupancy")
 CHARGE_NAMES = ("charge", "charges", "initialcharges", "q", "formalcharge")
 CHARGES_NOTE = "the charges of the structure file are not used: every atom scatters as a neutral one."
-ASYMMETRIC = 0.01  # rounding: a tensor may differ from its transpose by this share of its largest element
+ASYMMETRIC = 0.01
+"""Largest difference of a tensor from its transpose, as a share of its largest element. Rounding makes less."""
 # Columns that a simulation of elastic scattering does not use: motion, forces, names and drawing.
 WITHOUT_MEANING = frozenset(
     [

@@ -29,7 +29,9 @@ GAP = 3.0
 LONGEST = 6.0
 """Distance [Å] that neighbours in solids never reach. The largest is 5.3 Å, in caesium."""
 
-_NEIGHBOURHOOD = 8.0  # Å; narrower periodic cells are repeated before distances are searched
+_NEIGHBOURHOOD = 8.0
+"""Smallest period [Å] of the cell in which distances are searched. A periodic tree finds only one image of each atom,
+so narrower cells are repeated."""
 
 
 @dataclass(frozen=True)

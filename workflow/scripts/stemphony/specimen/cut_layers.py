@@ -60,6 +60,6 @@ def cut(coordinates: Floats, period: float) -> Cut | None:
 
 
 def begun(coordinates: Floats, period: float, start: float) -> Floats:
-    """Coordinates (N,) in [0, period) after a periodic cell is moved to begin at `start`; all in Å."""
+    """The `coordinates` (N,) in [0, period) after a cell of this `period` is moved to begin at `start`; all in Å."""
     heights = np.mod(coordinates - start, period)
     return np.where(heights > period - EXACT, 0.0, heights)

@@ -15,8 +15,10 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.orbits import SiteOrbits
 from stemphony.specimen.structure import Structure
 
-SHARED = 0.1  # Å; atoms of different lines this close share one site
-MOST_COMPARED = 1_000_000  # most images that `lists_every_image` compares; no cell of a crystal has more
+SHARED = 0.1
+"""Largest distance of atoms of different lines that share one site [Å]. No two atoms come so close."""
+MOST_COMPARED = 1_000_000
+"""Most images that `lists_every_image` compares, to limit its time. No cell of a crystal has more."""
 
 Integers = NDArray[np.int64]
 

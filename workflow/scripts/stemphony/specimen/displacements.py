@@ -9,11 +9,12 @@ import numpy as np
 
 from stemphony.specimen.lattice import Floats
 
-B_PER_U = 8 * np.pi**2  # B = 8π² U
+B_PER_U = 8 * np.pi**2
+"""B divided by U: B = 8π² U."""
 
 
 def from_b(b: Floats) -> Floats:
-    """Convert B [Å²] to U [Å²]: U = B / 8π²."""
+    """Convert `b`, B [Å²], to U [Å²]: U = B / 8π². The shape stays."""
     return np.asarray(b) / B_PER_U
 
 
@@ -54,7 +55,7 @@ def reciprocal_lengths(cell: Floats) -> Floats:
 
 
 def turned(u: Floats, rotations: Floats) -> Floats:
-    """Tensors of the images under Cartesian rotations: U' = R U Rᵀ, one rotation per tensor (N, 3, 3)."""
+    """Tensors `u` (N, 3, 3) of images under Cartesian `rotations` (N, 3, 3), one per tensor: U' = R U Rᵀ."""
     return np.einsum("nik,nkl,njl->nij", rotations, u, rotations)
 
 

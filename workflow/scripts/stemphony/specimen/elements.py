@@ -48,7 +48,7 @@ def unknown_symbol(symbol: str, where: str) -> str:
 
 
 def from_type(name: str) -> tuple[str, float | None] | None:
-    """Element and charge [e] of an atom type such as `Sr`, `SR`, `Na1+`, `O2-`, `Fe+3`, `D`; None for any other text.
+    """Element and charge [e] of an atom type `name` such as `Sr`, `Na1+`, `O2-`, `Fe+3`, `D`; None for any other text.
 
     The second letter may be a capital, because an atom type names only one element. If two capitals are elements
     themselves, a number behind them may count the atoms of a group (`CO3`, `PO4`). Such a text is no atom type.

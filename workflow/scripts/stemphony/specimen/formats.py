@@ -53,8 +53,10 @@ SUFFIXES = {
     ".lammpstrj": "lammps-dump",
 }  # fmt: skip
 POSCAR_NAMES = re.compile(r"POSCAR|CONTCAR|CENTCAR|^(CHG|CHGCAR|LOCPOT|PARCHG|AECCAR\d?|ELFCAR)$")
-ROUNDING = 1e-6  # share of the cell; atoms outside by less than this are on its face
-HEAD = 20_000  # number of first characters that decide the format; titles and comments before the data are shorter
+ROUNDING = 1e-6
+"""Distance from the cell, as a share of it, below which an atom outside is on its face. Files round fractions."""
+HEAD = 20_000
+"""Number of first characters that decide the format. Titles and comments before the data are shorter."""
 
 
 def kind(file: Path, requested: str = "auto") -> str:
@@ -197,7 +199,7 @@ def _with_frames(structure: Structure, frames: int) -> Structure:
 
 
 def covalent_radii(symbols: Sequence[str]) -> Floats:
-    """Covalent radius [Å] of each symbol."""
+    """Covalent radius [Å], (N,), of each of the elements `symbols`, from ASE."""
     from ase.data import atomic_numbers, covalent_radii
 
     return np.array([covalent_radii[atomic_numbers[symbol]] for symbol in symbols])

@@ -17,10 +17,13 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.statements import masses as standard_masses
 from stemphony.specimen.structure import Structure
 
-# Unit of length of each unit system of LAMMPS, in Å.
 LENGTHS = {"real": 1.0, "metal": 1.0, "nano": 10.0, "electron": 0.529177210544, "si": 1e10, "cgs": 1e8, "micro": 1e4}
-MASS_EXACT = 0.06  # u; tables of masses and isotopic mixtures differ by less
-MASS_ROUNDED = 0.3  # u; a mass rounded to a whole number differs by less, unless it is a placeholder
+"""Unit of length of each unit system of LAMMPS [Å]."""
+MASS_EXACT = 0.06
+"""Largest difference [u] of a precise mass from that of its element. Tables and isotopic mixtures differ by less."""
+MASS_ROUNDED = 0.3
+"""Largest difference [u] of a rounded mass from that of its element. Whole numbers differ by less; placeholders differ
+by more."""
 # Columns before x, by atom style. Columns behind z are not needed.
 STYLES = {
     "angle": "id mol type", "atomic": "id type", "body": "id type bodyflag mass", "bond": "id mol type",
@@ -197,7 +200,7 @@ def require_ascending(file: Path, low: Floats, high: Floats) -> None:
 
 
 def box_edges(lengths: Floats, tilts: Sequence[float]) -> Floats:
-    """Edges as rows [Å] of a box with lengths (3,) [Å] and the tilt factors xy, xz, yz [Å]."""
+    """Edges as rows [Å] of a box with `lengths` (3,) [Å] and the tilt factors xy, xz, yz, `tilts` [Å]."""
     xy, xz, yz = tilts
     return np.array([[lengths[0], 0.0, 0.0], [xy, lengths[1], 0.0], [xz, yz, lengths[2]]])
 

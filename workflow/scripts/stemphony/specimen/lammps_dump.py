@@ -17,7 +17,9 @@ from stemphony.specimen.structure import Structure
 
 COORDINATES = (("x", "y", "z"), ("xs", "ys", "zs"), ("xu", "yu", "zu"), ("xsu", "ysu", "zsu"))
 OF_MOTION = ("vx", "vy", "vz", "fx", "fy", "fz")
-FAR = 1.0  # Å; if unwrapped coordinates lie farther outside, the atom has crossed the box
+FAR = 1.0
+"""Distance [Å] from the box beyond which unwrapped coordinates belong to an atom that has crossed it. Nearer atoms move
+about its face."""
 
 
 def read_frames(file: Path) -> Iterator[Structure]:

@@ -12,10 +12,15 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-CELL_TOLERANCE = 1e-3  # Å; the end of a cell edge may lie this far from that of an orthogonal edge,
-CELL_TOLERANCE_RELATIVE = 1e-5  # or this share of the edge, for cells of 100 Å and more
-EXACT = 1e-9  # Å; coordinates that differ by less are equal up to rounding
-SUPERCELL_LIMIT = 6  # largest integer of a suggested supercell
+CELL_TOLERANCE = 1e-3
+"""Distance [Å] by which the end of a cell edge may miss that of an orthogonal edge, because files round. If
+`CELL_TOLERANCE_RELATIVE` allows more, that decides."""
+CELL_TOLERANCE_RELATIVE = 1e-5
+"""The same distance as a share of the edge. It decides in cells of 100 Å and more."""
+EXACT = 1e-9
+"""Largest difference [Å] of coordinates that are equal up to the rounding of the computation."""
+SUPERCELL_LIMIT = 6
+"""Largest integer of a suggested supercell. Larger integers make cells that are rarely worth their computing time."""
 
 
 def supercell(

@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 from stemphony.errors import SpecimenError
 from stemphony.specimen.lattice import Floats
 
-# Images of a site that differ by less than this [fractions of the cell] are one atom. ASE has the same value, so the
-# order of atoms is that of ASE.
 SAME_IMAGE = 1e-3
-# Largest distance [Å] of two images of a site that are one atom but differ because the file has few digits. No two
-# atoms are closer.
+"""Largest difference [fractions of the cell] of two images of a site that are one atom. ASE has the same value, so the
+order of atoms is that of ASE."""
 MERGED_IMAGE = 0.4
+"""Largest distance [Å] of two images of a site that are one atom but differ because the file has few digits. No two
+atoms are closer."""
 
 
-# A virus has about ten million atoms. More images need several GB.
 MOST_IMAGES = 10_000_000
-# A space group has at most 192 operations in its cell. A list of operations may cover a supercell of eight such cells.
+"""Most atoms that a symmetry may make. A virus has about ten million atoms. More images need several GB."""
 MOST_OPERATIONS = 8 * 192
+"""Most operations of a file. A space group has at most 192 operations in its cell. A list of operations may cover a
+supercell of eight such cells."""
 
 
 def require_few_images(file: Path, sites: int, operations: int) -> None:

@@ -32,6 +32,7 @@ which take less than a second."""
 LARGEST_STRAIN = 0.1
 """Largest principal strain of a candidate that is listed."""
 LISTED = 3
+"""Most candidates that a refusal lists: enough to choose from, and few enough to read."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,11 @@ LAYOUT = (
     "A POSCAR has a title, a scale, three edges, the elements, their numbers, Direct or Cartesian, and one line of "
     "coordinates per atom."
 )
-DIGITS = 40  # most digits of a number of atoms; a later check refuses a number that is too large for the file
-LEAST_LINE = 6  # fewest characters of a line of coordinates: three digits, two spaces and the end of the line
+DIGITS = 40
+"""Most digits of a number of atoms that are read as a number. A later check refuses a number that is too large for the
+file."""
+LEAST_LINE = 6
+"""Fewest characters of a line of coordinates: three digits, two spaces and the end of the line."""
 
 
 def read_poscar(file: Path) -> Structure:

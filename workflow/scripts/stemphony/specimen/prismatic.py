@@ -12,10 +12,14 @@ from stemphony.specimen import source, table
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
-CLOSE = 1.0  # Å; smallest distance of two atoms in a specimen without hydrogen
-CLOSE_TO_HYDROGEN = 0.7  # Å; smallest distance of two atoms in a specimen with hydrogen
+CLOSE = 1.0
+"""Smallest distance of two atoms [Å] in a specimen without hydrogen. Fractions that are taken for Å make less."""
+CLOSE_TO_HYDROGEN = 0.7
+"""Smallest distance of two atoms [Å] in a specimen with hydrogen: that of H₂ is 0.74 Å."""
 LAYOUT = "The file has a title, `a b c` [Å], one line `Z x y z occupancy rms` per atom, and -1."
-SMALL_RMS = 0.03  # Å; zero-point motion alone is larger, except in crystals of the heaviest, stiffest elements
+SMALL_RMS = 0.03
+"""Smallest usual rms displacement [Å]. Zero-point motion alone is larger, except in crystals of the heaviest, stiffest
+elements."""
 
 
 def _cell(line: str) -> Floats | None:
@@ -30,7 +34,10 @@ def _cell(line: str) -> Floats | None:
 
 
 def looks_like_prismatic(lines: list[str]) -> bool:
-    """Whether line 2 is a cell and line 3 begins with an atomic number and has five or six numbers."""
+    """Whether the second of `lines` is a cell, and the third has four to six numbers.
+
+    The first of these numbers must be an atomic number.
+    """
     if len(lines) < 3 or _cell(lines[1]) is None:
         return False
     words = lines[2].split()

@@ -14,11 +14,17 @@ from typing import IO, Any
 
 from stemphony.errors import SpecimenError
 
-MAX_TEXT_BYTES = 4_000_000_000  # largest size of a text, to limit the memory; 50 million atoms of 80 characters
-MAX_PACKING = 200  # largest unpacked size per packed byte; text of coordinates reaches 3 to 20
-PACKING_FREE_BYTES = 50_000_000  # if the unpacked size is below this, any packing is accepted
-UTF16_ZEROS = 0.45  # smallest share of zero bytes of UTF-16; mostly plain text has nearly one half
+MAX_TEXT_BYTES = 4_000_000_000
+"""Largest size of a text [bytes], to limit the memory: 50 million atoms of 80 characters."""
+MAX_PACKING = 200
+"""Largest unpacked size, in bytes for each packed byte. Text of coordinates reaches 3 to 20. A gzip file that is made
+to fill the memory reaches 1000."""
+PACKING_FREE_BYTES = 50_000_000
+"""Unpacked size [bytes] up to which any packing is accepted, because it fits into the memory of every machine."""
+UTF16_ZEROS = 0.45
+"""Smallest share of zero bytes in UTF-16. Text that is mostly plain has nearly one half."""
 _CHUNK = 1 << 20
+"""Size of a piece that is read at once [bytes]. It keeps the memory small."""
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 

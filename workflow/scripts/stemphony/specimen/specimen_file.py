@@ -21,6 +21,7 @@ from stemphony.store.atomic import atomic_path
 
 CONTENT = "stemphony specimen"
 LAYOUT = 1
+"""Number of the layout of the file. A version that reads another layout refuses the file."""
 # The checksums of HDF5 cover the chunks, but not the index of the chunks. So a digest covers all that is read.
 DIGEST = "content_sha256"
 _TEXTS = ("reader", "formula", "u_source", "orientation")  # attributes that not every specimen has
@@ -69,6 +70,8 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
     ------
     StorageError
         The folder cannot be written or the disk is full.
+    ValueError
+        `attributes` has a name that the function writes itself.
     """
     reserved = sorted(set(attributes) & set(_OWN))
     if reserved:

@@ -13,18 +13,35 @@ from numpy.typing import NDArray
 from stemphony.specimen.elements import ISOTOPES, numbers
 from stemphony.specimen.lattice import Floats
 
-GRAMS_PER_DALTON_A3 = 1.66053906892  # u/Å³ in g/cm³
-PROPORTION_TOLERANCE = 0.01  # a formula may differ by this share of an element; files round occupancies to three digits
-PARTIAL_TOLERANCE = 0.05  # the same tolerance if sites are partly occupied, because formulas are rounded
-PLACEHOLDER_MASS = 1.1  # u; programs write 0 or 1 if they know no mass
-MASS_TOLERANCE = 0.03  # isotopes may differ from the standard weight by this share
-SAME_MASS = 0.003  # tables of standard weights may differ by this share
-DENSITY_TOLERANCE = 0.05  # share; wrong symmetry changes the density by a third or more
-MEASURED_TOLERANCE = 0.1  # share; pores, bubbles and mother liquor change a measured density by a few per cent
-ELECTRONS_TOLERANCE = 0.1  # share; F(000) may include anomalous dispersion, some electrons of an atom near an edge
-WEIGHT_TOLERANCE = 0.03  # share of the weight of a formula
-MOST_UNITS = 8  # formula units per cell; for larger numbers, a whole number is near every ratio of two weights
-DEUTERIUM_EXCESS = 1.00628  # u by which deuterium is heavier than hydrogen of standard weight
+GRAMS_PER_DALTON_A3 = 1.66053906892
+"""Density of 1 u per Å³ [g/cm³]."""
+PROPORTION_TOLERANCE = 0.01
+"""Share of an element by which the atoms may differ from the formula. Files round occupancies to three digits."""
+PARTIAL_TOLERANCE = 0.05
+"""The same share if sites are partly occupied, because formulas are rounded."""
+PLACEHOLDER_MASS = 1.1
+"""Largest mass [u] that is a placeholder. Programs write 0 or 1 if they know no mass."""
+MASS_TOLERANCE = 0.03
+"""Share by which a mass may differ from the standard weight of its element: isotopes do."""
+SAME_MASS = 0.003
+"""Share by which two tables of standard weights may differ in the weight of one element."""
+DENSITY_TOLERANCE = 0.05
+"""Share by which the density may differ from a calculated one. Wrong symmetry changes the density by a third or
+more."""
+MEASURED_TOLERANCE = 0.1
+"""Share by which the density may differ from a measured one. Pores, bubbles and mother liquor change it by a few per
+cent."""
+ELECTRONS_TOLERANCE = 0.1
+"""Share by which the number of electrons may differ from F(000), which may include anomalous dispersion: some electrons
+of an atom near an edge."""
+WEIGHT_TOLERANCE = 0.03
+"""Share by which the weight of the cell may differ from a whole number of formula weights, because files round
+occupancies."""
+MOST_UNITS = 8
+"""Most formula units in a cell that are compared. For larger numbers, a whole number is near every ratio of two
+weights."""
+DEUTERIUM_EXCESS = 1.00628
+"""Mass [u] by which deuterium is heavier than hydrogen of standard weight."""
 
 
 HYDROGEN = "hydrogen"

@@ -13,8 +13,9 @@ from stemphony.specimen import crystal, elements, source, statements, table
 from stemphony.specimen.structure import Structure
 
 LAYOUT = "STEMsalabim's lines are `element x y z msd [slice]` in nm and nm²."
-# Largest mean square displacement [nm²]. It means 0.45 Å RMS per axis, which no crystal survives. U in Å² is larger.
 LARGEST_MSD = 2e-3
+"""Largest mean square displacement [nm²]. It means 0.45 Å RMS per axis, which no crystal survives. U in Å² is
+larger."""
 
 
 THINNEST_WITH_VACUUM = 2e-3
@@ -41,7 +42,7 @@ def has_layout(lines: list[str]) -> bool:
 
 
 def unit(file: Path, lines: list[str]) -> str:
-    """Unit of a file with the layout of STEMsalabim: `nm` or `angstrom`.
+    """Unit of a `file` with the layout of STEMsalabim, from its `lines`: `nm` or `angstrom`.
 
     If only one unit makes the density of a solid, it is that unit. Otherwise the fifth column decides. If line 2 has
     three lengths and the fifth column is a possible mean square displacement in nm², the unit is nm, unless the density

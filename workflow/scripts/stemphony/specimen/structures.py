@@ -35,11 +35,16 @@ from stemphony.specimen.structure import Structure
 from stemphony.specimen.substitutions import substituted
 from stemphony.specimen.thermal import ThermalSettings, lines_to_paste, with_displacements
 
-MOTION_Z = 1.0  # Å; thermal motion may move atoms of a snapshot this far out of the cell along the beam
+MOTION_Z = 1.0
+"""Distance [Å] by which an atom of a snapshot may lie outside of the cell along the beam: thermal motion moves it so
+far."""
 CHECKS = ("density", "distance")  # checks that `specimen.accept` may switch off
-MAX_ATOMS = 50_000_000  # so many atoms need about 10 GB while they are checked
-MIN_AXIS = 1.0  # Å; if a cell edge is shorter, the file has another unit or no cell
-MAX_AXIS = 1e6  # Å; if a cell edge is longer, the number is damaged
+MAX_ATOMS = 50_000_000
+"""Most atoms of a specimen. So many need about 10 GB while they are checked."""
+MIN_AXIS = 1.0
+"""Smallest edge of a cell [Å]. If an edge is shorter, the file has another unit or no cell."""
+MAX_AXIS = 1e6
+"""Largest edge of a cell [Å]. If an edge is longer, the number is damaged."""
 
 
 def read_specimen(

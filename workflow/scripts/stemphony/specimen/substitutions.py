@@ -49,12 +49,21 @@ class DopedRegion:
 
 
 def substituted(file: Path, block: Structure, items: Sequence[Mapping[str, Any]]) -> tuple[Structure, list[str]]:
-    """Apply substitutions to a block in their order, and return the block and a line of the plan for each.
+    """Apply substitutions to a `block` in their order, and return the block and a line of the plan for each.
 
     With `draw: once`, the exact number of dopants is put on sites that the seed of the item chooses. All configurations
     have them. With `draw: configuration`, each site holds either element with its probability (occupancies 1 − f and
     f). So each configuration draws its own dopants, Eq. (P20), and their number fluctuates as in a real solid solution.
     The file gives no U for a dopant, so the U of its element comes from the config.
+
+    Parameters
+    ----------
+    file : Path
+        Structure file, for messages.
+    block : Structure
+        In an orthogonal cell.
+    items : sequence of mapping
+        The config's `specimen.substitutions`.
 
     Raises
     ------

@@ -12,7 +12,8 @@ from stemphony.errors import SpecimenError
 from stemphony.specimen import elements
 from stemphony.specimen.lattice import Floats
 
-MOST_DIGITS = 18  # most digits of a whole number, so that it fits into 64 bits
+MOST_DIGITS = 18
+"""Most digits of a whole number, so that it fits into 64 bits."""
 
 _FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d+$)")  # the exponent of 1.0D-3
 
