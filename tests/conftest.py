@@ -16,6 +16,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
+pytest.register_assert_rewrite("support", "cluster.cluster")  # their assertions show what they compare, as in tests
+from support.evidence import pytest_runtest_makereport as pytest_runtest_makereport  # noqa: E402 (a hook of pytest)
+
 ALONE = ("cluster", "environments")
 """Folders whose tests share one service: the Slurm cluster, and conda with its channels and package cache."""
 

@@ -23,7 +23,18 @@ from stemphony.monitor.web.application import make_application
 from stemphony.monitor.web.gate import Gate
 from stemphony.monitor.web.rate_limit import RateLimit
 from stemphony.monitor.web.services import Services
+from support.evidence import last_part
 from support.monitor import missing
+
+
+class Remembering(FlaskClient):
+    """A client that keeps the last answer."""
+
+    last: Any = None
+
+    def open(self, *arguments: Any, **named: Any) -> Any:
+        self.last = super().open(*arguments, **named)
+        return self.last
 
 
 @dataclass
@@ -33,7 +44,7 @@ class Inside:
     database: Database
     writer: Writer
     services: Services
-    client: FlaskClient
+    client: Remembering
     said: list[str] = field(default_factory=list)
     ahead_s: float = 0.0
 
@@ -57,6 +68,12 @@ class Inside:
         listed = self.client.get(f"/api/simulations/{row}/pairs").json["pairs"]
         return {(pair["defocus"], pair["configuration"]): pair for pair in listed}
 
+    @property
+    def evidence(self) -> str:
+        answer = self.client.last
+        answered = "none" if answer is None else f"{answer.request.path}: {answer.status}\n{last_part(answer.text)}"
+        return "\n".join([f"last answer: {answered}", "said:", *self.said])
+
     def close(self) -> None:
         """End the threads, so that no connection is in use when the database is closed."""
         self.writer.close()
@@ -67,7 +84,9 @@ def inside(database: Database, limits: WriterLimits = LIMITS) -> Inside:
     said: list[str] = []
     writer = Writer(database, say=said.append, limits=limits)
     services = Services(database, writer, Gate(database), RateLimit(0))
-    made = Inside(database, writer, services, make_application(services).test_client(), said)
+    application = make_application(services)
+    application.test_client_class = Remembering
+    made = Inside(database, writer, services, application.test_client(), said)
     clock = services.clock
     services.clock = lambda: clock() + made.ahead_s
     return made

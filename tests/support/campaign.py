@@ -22,6 +22,7 @@ import yaml
 from stemphony.paths import ResultPaths
 
 from support import forks
+from support.evidence import last_part
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -96,6 +97,10 @@ class Outcome:
             names.add(f"{wildcards[1]}/{wildcards[2]}" if wildcards else rule)
         return names - {"all"}
 
+    @property
+    def evidence(self) -> str:
+        return f"exit status {self.status}\n{last_part(self.output)}"
+
 
 class Running:
     """A process in a session of its own, so that a signal can be sent to it and its children as a terminal does."""
@@ -134,6 +139,10 @@ class Running:
         """Wait for the end."""
         status = self.process.wait(timeout_s)
         return Outcome(status, self.log.read_text(encoding="utf-8", errors="replace"))
+
+    @property
+    def evidence(self) -> str:
+        return f"{self.log}:\n{last_part(self.log.read_text(encoding='utf-8', errors='replace'))}"
 
 
 @dataclass(frozen=True)
@@ -181,6 +190,15 @@ class Campaign:
         """Copy everything unchanged, so that the next run sees the original beside the copy."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return replace(self, folder=folder, env=_with_records_in(folder, self.env))
+
+    @property
+    def evidence(self) -> str:
+        """The folder, and the output of the last process in it; the logs of its jobs are in `logs`."""
+        outputs = sorted(self.folder.glob("*.out"), key=lambda file: file.stat().st_mtime_ns)
+        logs = [str(file.relative_to(self.folder)) for file in sorted(self.folder.rglob("logs/**/*.log"))]
+        listed = "\n".join([f"folder {self.folder}", *(f"log {name}" for name in logs[:40])])
+        last = outputs[-1].read_text(encoding="utf-8", errors="replace") if outputs else ""
+        return f"{listed}\n{outputs[-1].name if outputs else 'no process has run'}:\n{last_part(last)}"
 
     @property
     def config(self) -> Path:

@@ -23,6 +23,8 @@ import pytest
 from stemphony import paths
 from stemphony.status.events import event_id_of
 
+from support.evidence import last_part
+
 REQUIRE_ALL = bool(os.environ.get("STEMPHONY_REQUIRE_ALL"))
 """Set by .ci/run: what is missing there is an error, not a reason to skip."""
 
@@ -139,6 +141,10 @@ class Reply:
     def text(self) -> str:
         return self.body.decode()
 
+    @property
+    def evidence(self) -> str:
+        return f"status {self.status}\n{last_part(self.body.decode(errors='replace'))}"
+
 
 class MonitorProcess:
     """`stemphony monitor` on a free port of the loopback."""
@@ -153,6 +159,7 @@ class MonitorProcess:
         ]  # fmt: skip
         self._env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "workflow" / "scripts"), **(env or {})}
         self.url = ""
+        self.last: Reply | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -170,6 +177,11 @@ class MonitorProcess:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+    @property
+    def evidence(self) -> str:
+        answered = self.last.evidence if self.last is not None else "none"
+        return f"last answer: {answered}\n{self.log}:\n{last_part(self.said())}"
 
     def said(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
@@ -203,7 +215,8 @@ class MonitorProcess:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=PLENTY_S) as answer:
-                return Reply(answer.status, answer.read(), {k.lower(): v for k, v in answer.headers.items()})
+                self.last = Reply(answer.status, answer.read(), {k.lower(): v for k, v in answer.headers.items()})
         except urllib.error.HTTPError as error:
             with error:
-                return Reply(error.code, error.read(), {k.lower(): v for k, v in error.headers.items()})
+                self.last = Reply(error.code, error.read(), {k.lower(): v for k, v in error.headers.items()})
+        return self.last

@@ -26,6 +26,7 @@ from pathlib import Path
 from stemphony import cli
 
 from support.campaign import DEADLINE_S, PROGRAMS, REPOSITORY, wait_for
+from support.evidence import last_part
 
 FENCE = re.compile(r"^```(\w*) ?(.*)\n((?:.*\n)*?)^```$", re.MULTILINE)
 NUMBER = re.compile(r"\d[\d.,]*(?: ?(?:ms|s|min|h|MB|GB|kB)\b)?")
@@ -85,6 +86,10 @@ class Executed:
 
     def __post_init__(self) -> None:
         self.directory = self.folder
+
+    @property
+    def evidence(self) -> str:
+        return f"{self.page} in {self.folder}:\n{last_part(self.printed)}"
 
     def execute(self) -> None:
         """Execute the page. The first failure raises AssertionError."""

@@ -16,6 +16,8 @@ from typing import Any, Self
 from flask import Flask, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from support.evidence import last_part
+
 
 @dataclass(frozen=True)
 class Received:
@@ -29,6 +31,12 @@ class Received:
     @property
     def json(self) -> dict[str, Any]:
         return json.loads(self.body)
+
+
+def received_in_words(received: Sequence[Received]) -> str:
+    """Each request on a line, for a person who looks for a missing or double event."""
+    lines = [f"{entry.method} {entry.path} {entry.body[:300].decode(errors='replace')}" for entry in list(received)]
+    return last_part("\n".join([f"{len(lines)} requests:", *lines]))
 
 
 class EchoServer:
@@ -60,6 +68,10 @@ class EchoServer:
     def events(self) -> list[dict[str, Any]]:
         """Lines that it printed. It cannot take a batch."""
         return [entry.json for entry in list(self.received) if not entry.path.startswith("/events/batch")]
+
+    @property
+    def evidence(self) -> str:
+        return received_in_words(self.received)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -113,6 +125,10 @@ class FaultServer:
         self.port = int(self._listener.getsockname()[1])
         self._threads: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept, daemon=True)
+
+    @property
+    def evidence(self) -> str:
+        return received_in_words(self.received)
 
     @property
     def url(self) -> str:
