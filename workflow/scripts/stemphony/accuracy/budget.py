@@ -83,7 +83,7 @@ class BudgetLine:
     choices: tuple[Mapping[str, Any], ...] = ()
 
     def largest(self, detectors: Sequence[str] | None = None) -> float:
-        """Largest change of an image over detectors and depths."""
+        """Largest change of an image over `detectors`, by default all, and depths, as a share of the mean signal."""
         names = self.changes if detectors is None else detectors
         return max(abs(change.image) for name in names for change in self.changes[name])
 

@@ -50,7 +50,7 @@ class Axis:
 
     @property
     def step(self) -> float | None:
-        """Distance between neighbouring values. None if there is only one value."""
+        """Distance between neighbouring values, in `units`. None if there is only one value."""
         number = len(self.values)
         return float(self.values[-1] - self.values[0]) / (number - 1) if number > 1 else None
 
@@ -219,7 +219,10 @@ class Patterns:
         return self.defocus_nm if self._variable.shape[0] > 1 else None
 
     def blocks(self, y_outermost: bool = False) -> Iterator[tuple[slice, slice, Floats]]:
-        """All patterns in parts: for each x along y, or with `y_outermost` for each y along x."""
+        """All patterns in parts: for each x along y, or with `y_outermost` for each y along x.
+
+        Each part comes with the slices of its positions along x and y, see `block`.
+        """
         nx, ny = self.scan.shape
         outer, inner = (ny, nx) if y_outermost else (nx, ny)
         step = min(self.at_once, inner)

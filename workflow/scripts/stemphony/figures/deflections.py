@@ -61,7 +61,7 @@ class Deflection:
 
     @property
     def places_nm(self) -> tuple[Floats, Floats]:
-        """Coordinates of the pixels along x and y."""
+        """Coordinates of the pixels along x (nx,) and y (ny,) [nm]."""
         nx, ny = self.values_mrad.shape[:2]
         x = np.asarray(self.origin_nm[0] + self.step_nm[0] * np.arange(nx), dtype=float)
         y = np.asarray(self.origin_nm[1] + self.step_nm[1] * np.arange(ny), dtype=float)
@@ -69,7 +69,7 @@ class Deflection:
 
     @property
     def extent_nm(self) -> tuple[float, float, float, float]:
-        """Left, right, bottom and top edge."""
+        """Left, right, bottom and top edge [nm]."""
         (x, y), (dx, dy) = self.places_nm, self.step_nm
         return float(x[0] - dx / 2), float(x[-1] + dx / 2), float(y[0] - dy / 2), float(y[-1] + dy / 2)
 

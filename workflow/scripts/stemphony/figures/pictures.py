@@ -117,7 +117,7 @@ class Picture:
 
     @property
     def extent_nm(self) -> tuple[float, float, float, float]:
-        """Left, right, bottom and top edge. Each pixel is centred on its place."""
+        """Left, right, bottom and top edge [nm]. Each pixel is centred on its place."""
         x, y = (origin - step / 2 for origin, step in zip(self.origin_nm, self.step_nm, strict=True))
         nx, ny = self.values.shape
         return x, x + nx * self.step_nm[0], y, y + ny * self.step_nm[1]

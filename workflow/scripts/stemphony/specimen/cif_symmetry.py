@@ -458,10 +458,10 @@ def _coded(settings: Sequence[Any], code: str | None) -> list[Any]:
 
 
 def ase_operations(block: CifBlock) -> tuple[NDArray[np.int64], Floats] | None:
-    """Rotations and translations that ASE takes from the block, in the order of ASE; None if ASE refuses the block.
+    """Rotations and translations that ASE takes from the `block`, in its order; None if ASE refuses the block.
 
-    The order decides the numbers of the atoms, and so the displacement that each atom draws. If ASE reads a structure
-    correctly, this order is kept.
+    They are (G, 3, 3) and (G, 3) in fractions of the cell. The order decides the numbers of the atoms, and so the
+    displacement that each atom draws. If ASE reads a structure correctly, this order is kept.
     """
     if _states_p1(block):
         return np.eye(3, dtype=np.int64)[None], np.zeros((1, 3))

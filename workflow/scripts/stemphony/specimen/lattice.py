@@ -223,7 +223,7 @@ def _preference(matrix: NDArray[np.int64]) -> tuple[Any, ...]:
 def wrapped(positions: Floats, cell: Floats) -> Floats:
     """Wrap x and y into [0, L). If a coordinate is below L only by rounding, it becomes 0.
 
-    `positions` (N, 3) and the lengths L of the `cell` are in Å.
+    `positions` (N, 3), the lengths L of the `cell`, and the result are in Å.
     """
     result = positions.copy()
     result[:, :2] = np.mod(result[:, :2], cell[:2])

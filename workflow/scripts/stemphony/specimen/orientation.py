@@ -175,10 +175,10 @@ def principal_strain(cosines: Floats) -> Floats:
 
 
 def stretch(edges: Floats) -> tuple[Floats, Floats]:
-    """Rotation R and strain ε that turn edges to x, y, z and keep their lengths: r' = (r R)(1 + ε).
+    """Rotation R and strain ε, (3, 3) each, that turn edges to x, y, z and keep their lengths: r' = (r R)(1 + ε).
 
-    With the edges V (rows) and their lengths D (diagonal), the polar decomposition of F = V⁻¹ D is F = R S with S
-    symmetric and positive. The edges must be right-handed, so that R is a proper rotation.
+    With the `edges` V (3, 3), which are rows [Å], and their lengths D (diagonal), the polar decomposition of F = V⁻¹ D
+    is F = R S with S symmetric and positive. The edges must be right-handed, so that R is a proper rotation.
     """
     deformation = np.linalg.inv(edges) @ np.diag(np.linalg.norm(edges, axis=1))
     left, values, right = np.linalg.svd(deformation)

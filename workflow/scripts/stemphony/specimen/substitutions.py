@@ -30,7 +30,7 @@ class DopedRegion:
     depth_nm: Sequence[float] | None = None
 
     def holds(self, positions: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which atoms lie inside the region; x and y are periodic.
+        """Which atoms (N,) lie inside the region; x and y are periodic.
 
         `positions` (N, 3) and the `lengths` of the specimen (3,) are in Å.
         """
