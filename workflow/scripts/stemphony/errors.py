@@ -39,7 +39,15 @@ class ConfigError(StemphonyError):
 
 
 class SpecimenError(StemphonyError):
-    """A structure or trajectory file cannot serve as a specimen."""
+    """A structure or trajectory file cannot serve as a specimen.
+
+    Parameters
+    ----------
+    file : object
+        The file, or another text that says where the atoms come from.
+    what : str
+        What is wrong, and what to do. A longer text than `LONGEST` is cut.
+    """
 
     def __init__(self, file: object, what: str) -> None:
         # `what` may quote a word of the file, and a word may be as long as the whole file.

@@ -110,6 +110,8 @@ class Budget:
         CPU time of all variants.
     digest : str
         Digest of what decides the numbers of the config's jobs.
+    origin : mapping
+        Seed, defocus [nm], and the rule by which positions are chosen.
     """
 
     detectors: Mapping[str, tuple[float, float]]

@@ -152,6 +152,7 @@ class Patterns:
         Type of the numbers in the result.
     attributes : dict
         Facts about the noise.
+    name, long_name, units : str
     """
 
     scan: ExportedScan

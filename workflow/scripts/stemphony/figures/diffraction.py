@@ -24,7 +24,7 @@ POWERS = 3.6
 
 @dataclass(frozen=True)
 class Ring:
-    """The angles of a detector about its middle [mrad]."""
+    """The angles of a detector: `inner_mrad` and `outer_mrad` about `middle_mrad`, its middle (x, y)."""
 
     inner_mrad: float
     outer_mrad: float

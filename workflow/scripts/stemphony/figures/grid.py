@@ -31,7 +31,7 @@ LEGEND_SIZE = 0.85
 
 @dataclass(frozen=True)
 class Panel:
-    """One image of a figure, and the axes of its colour bar."""
+    """One image of a figure: its `axes`, those of its colour `bar`, and whether it `is_first_of_row`."""
 
     axes: Any
     bar: Any
@@ -52,8 +52,8 @@ class PanelGrid:
 
     Attributes
     ----------
-    columns : int
-        Panels in one row.
+    columns, legend_columns : int
+        Panels in one row, and entries in one row of the legend.
     """
 
     figure: Any

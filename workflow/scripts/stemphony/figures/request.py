@@ -65,7 +65,7 @@ class FigureRequest:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure, one JSON object with the numbers of each panel, and a note on the pairs that a preview lacks."""
+    """A `figure`, `records` with one JSON object for each panel, and `remarks` on the pairs that a preview lacks."""
 
     figure: Any
     records: list[dict[str, Any]]

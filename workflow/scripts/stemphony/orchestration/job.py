@@ -87,8 +87,14 @@ class Attempt:
 
     Attributes
     ----------
+    result : ResultPaths
+        Paths of the simulation of the job.
     params : mapping
         The params of rule run_multislice.
+    identity, plan : Identity, mapping
+        Identity of the simulation, and plan of the run that started the job.
+    run : int
+        Number of this run.
     number : int
         Number of this attempt. Attempts at a job are counted over all runs, from 1.
     """
@@ -206,9 +212,13 @@ class JobScope:
     Attributes
     ----------
     attempt : Attempt
+    progress_file, reporter, tenths
+        Where the progress goes: to a file of the run, to a receiver, and to the log of the job at each tenth.
     limit : TimeLimit or None
     may_be_done : bool
         Whether another process may have made the result since Snakemake started this job.
+    wants_preview : bool
+        Whether the receiver gets small images of the finished job.
     resumed_at : float or None
         Share of the job that came from a checkpoint, 0 to 1.
     checkpoint_seconds : float or None

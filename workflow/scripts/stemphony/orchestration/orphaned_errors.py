@@ -104,6 +104,8 @@ class FailedJobs:
 
     Attributes
     ----------
+    campaign, result : Campaign, ResultPaths
+        The campaign and the paths of its files.
     run, jobs : int
         Number of the run, and number of jobs that it had to compute.
     failed : list of (str, int)

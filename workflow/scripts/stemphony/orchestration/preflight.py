@@ -68,6 +68,8 @@ class Inputs:
         Complete, with defaults, and without secrets.
     config_files : tuple of Path
         The config files. The sender of status events reads its secrets from them.
+    specimen_file, snapshots_file : Path, Path or None
+        Structure file, and trajectory file; None without snapshots.
     warnings : tuple of str
         Notes for the user.
     sensitivity_files : mapping
@@ -109,10 +111,25 @@ class Preflight:
 
     Attributes
     ----------
-    mem_mb, result_mb, cpu_hours : float
-        Memory of one job, size of the merged result, CPU time of all jobs.
+    campaign, inputs, experiment
+        The campaign, the config with its files, and the experiment with the symmetry that jobs use.
+    atoms : int
+        Number of sites of the specimen.
+    crystal, sources, building
+        Numbers of the specimen, and in words where it comes from and how it was built.
+    mem_mb, budget_mb, result_mb : float
+        Memory of one job, its part for transmission functions and waves, and size of the merged result [MB].
+    cpu_hours, runtime_min : float, int
+        CPU time of all jobs [h], and time limit of one job [min].
     tail : float
         Share of the probe's intensity outside the cell at the worst defocus.
+    calibrated, has_fft_plans : bool
+        Whether the speed of this machine was measured, and whether this machine has the plans of the FFTs.
+    waves : WavePlan
+    symmetry, standing
+        The symmetry of the specimen and the scan, and the existing job files compared with the plan.
+    notes : tuple of str
+        Notes for the user.
     """
 
     campaign: Campaign

@@ -37,6 +37,8 @@ class RunReports:
         `http_reporting.reporting`. If it is false, every method returns at once.
     config_files : sequence of Path
         Files with url, credentials and custom parameters.
+    result : ResultPaths
+        Paths of the simulation.
     run : int
         Number of the run.
     common : mapping

@@ -46,6 +46,8 @@ class Session:
 
     Attributes
     ----------
+    planned, result : Campaign, ResultPaths
+        The campaign as it was planned, and the paths of its files.
     base_mem_mb, base_runtime_min : int
         Memory [MB] and time [min] of one job at its first try.
     run : Run or None

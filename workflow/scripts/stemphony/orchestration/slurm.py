@@ -317,7 +317,7 @@ def _minutes(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job in Slurm's queue."""
+    """A job in Slurm's queue: its `id`, and its `state` as squeue writes it."""
 
     id: str
     state: str

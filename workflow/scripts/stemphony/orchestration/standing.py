@@ -29,8 +29,10 @@ class Standing:
 
     Attributes
     ----------
-    pairs : int
-        Number of pairs of the plan.
+    result : ResultPaths
+        Paths of the simulation.
+    configurations : int
+        Number of configurations of the plan, without further rounds.
     fitting, replaced, missing : frozenset of (str, int)
         Pairs whose file fits the plan, is of another config, structure file or version, or does not exist.
     leftovers : tuple of Path

@@ -26,7 +26,7 @@ _IMPORT_SYSTEM: Final = "<frozen importlib._bootstrap"
 
 
 class Terminated(SystemExit):
-    """Exception for a signal that stops the job. The job catches it and reports its end."""
+    """Exception for the signal `number` that stops the job. The job catches it and reports its end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)

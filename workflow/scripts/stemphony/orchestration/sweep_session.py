@@ -33,6 +33,8 @@ class SweepSession:
         The members; None in the process of a job, which knows only its own member.
     run : SweepRun or None
         This invocation of Snakemake; None in the process of a job.
+    known : dict
+        Sessions of members that were asked for, by label.
     """
 
     files: paths.SweepPaths

@@ -50,7 +50,17 @@ WITHOUT_MEANING = frozenset(
 
 @dataclass(frozen=True)
 class Quantities:
-    """Quantities of each atom from the columns of a file; None if the file has no such column."""
+    """Quantities of each atom from the columns of a file; None if the file has no such column.
+
+    Attributes
+    ----------
+    u_iso, u_aniso : (N,), (N, 3, 3) array or None
+        Mean square displacements [Å²]; NaN if a column does not give one.
+    occupancy, charge : (N,) array or None
+        Probability of each atom, None if all are 1, and charge [e].
+    notes, used : tuple of str
+        Notes for the user, and names of the columns that were used.
+    """
 
     u_iso: Floats | None = None
     u_aniso: Floats | None = None

@@ -51,7 +51,17 @@ often does not find hydrogen."""
 
 @dataclass(frozen=True)
 class Agreement:
-    """Statements that agree with the atoms, differences of the others, and notes on those that decide nothing."""
+    """What a comparison of a file's statements with its atoms found.
+
+    Attributes
+    ----------
+    agrees : frozenset of str
+        Statements that agree.
+    differs : mapping
+        For each statement that does not, the difference in words.
+    notes : tuple of str
+        Notes on statements that decide nothing.
+    """
 
     agrees: frozenset[str]
     differs: Mapping[str, str]

@@ -20,9 +20,9 @@ _SUBSTITUTION = 3
 
 @dataclass(frozen=True)
 class DopedRegion:
-    """Part of the specimen [nm], ends included: along x and y from the corner, along the beam from the entrance.
+    """Part of the specimen [nm], ends included: `x_nm` and `y_nm` from the corner, `depth_nm` from the entrance.
 
-    A pair is None if the whole specimen counts along this axis.
+    Each is a pair, or None if the whole specimen counts along this axis.
     """
 
     x_nm: Sequence[float] | None = None
