@@ -78,7 +78,7 @@ class Propagation:
                 self._plans.append(plan)
 
     def each(self, action: Callable[[Any], None], items: Iterable[Any]) -> None:
-        """Call `action` with every item, on all threads; raises the first error of a call."""
+        """Call `action` with every item of `items`, on all threads; raises the first error of a call."""
         for _ in self._pool.map(action, items):
             pass
 
@@ -123,7 +123,7 @@ def propagators(experiment: Experiment, plan: StripPlan, limit: FloatArray) -> l
 
 
 def strip_plan(experiment: Experiment, flag: str) -> StripPlan:
-    """Return the transforms of one wave of this experiment on one thread; `flag` as for `fft.LineTransform`."""
+    """Return the transforms of one wave of `experiment` on one thread; `flag` as for `fft.LineTransform`."""
     columns = band_limit_columns(experiment.grid, experiment.bandlimit)
     return plan_of_strips(experiment.grid.gpts, columns, experiment.complex_dtype, flag)
 

@@ -186,7 +186,11 @@ class Recorder:
         )
 
     def at(self, depth: int) -> tuple[DetectorSet, CbedGeometry | None]:
-        """Return bins and rings, and the pixels of patterns, at the depth of this index; deflected beams move them."""
+        """Return bins and rings, and the pixels of patterns, at one depth; deflected beams move them.
+
+        `depth` is the index of the depth in `Experiment.wave_depths`. The pixels are None if the config asks for no
+        patterns.
+        """
         e = self.experiment
         center = e.detector_center_at(depth)
         with self._lock:
@@ -200,9 +204,16 @@ class Recorder:
             return self._at[center]
 
     def record_wave(self, position: tuple[int, int], depth: int, spectrum: np.ndarray) -> None:
-        """Measure the exit wave ψ(k), `spectrum` (nx, ny), of the probe at scan position (i, j).
+        """Measure the exit wave of the probe at one scan position.
 
-        `depth` is its index in `Experiment.wave_depths`.
+        Parameters
+        ----------
+        position : (int, int)
+            Indices (i, j) of the scan position.
+        depth : int
+            Index of the depth in `Experiment.wave_depths`.
+        spectrum : (nx, ny) ndarray
+            Exit wave ψ(k).
         """
         detectors, geometry = self.at(depth)
         if depth in self.image_depths:
@@ -211,7 +222,7 @@ class Recorder:
             self.record_pattern((*position, self.pattern_depths[depth]), geometry.pattern(spectrum))
 
     def record_pattern(self, at: tuple[int, int, int], pattern: np.ndarray) -> None:
-        """Store the pattern at (i, j, depth index of patterns)."""
+        """Store `pattern` (n_kx, n_ky); `at` is (i, j, depth index of patterns)."""
         cbed = self.signals.cbed
         assert cbed is not None
         cbed[at] = pattern

@@ -61,7 +61,7 @@ def stored_waves(
 
 
 def empty_waves(experiment: Experiment) -> StoredWaves:
-    """Return the arrays of an experiment that stores exit waves, filled with zeros."""
+    """Return the arrays for the exit waves that `experiment` stores, filled with zeros."""
     e, request = experiment, experiment.waves
     assert request is not None
     positions, (nx, ny) = len(request.places), e.grid.gpts

@@ -75,7 +75,7 @@ class Window:
 
 
 def windows(experiment: Experiment) -> Iterator[Window]:
-    """Iterate over the windows of an experiment, each around one tile of the scan."""
+    """Iterate over the windows of `experiment`, each around one tile of the scan."""
     if experiment.places is not None:
         for rows, columns in _groups(experiment):
             yield _around(experiment, experiment.grid, rows, columns)

@@ -67,7 +67,7 @@ def cpu_model() -> str:
 
 
 def wisdom_file(folder: Path | None = None) -> Path:
-    """Return the cache file of this CPU model and FFTW version, in the given folder or in `cache_folder()`."""
+    """Return the cache file of this CPU model and FFTW version, in `folder`, by default in `cache_folder()`."""
     key = hashlib.sha256(f"{cpu_model()}\n{fft.library_version()}".encode()).hexdigest()[:16]
     return (folder or cache_folder()) / f"fftw-{key}.json"
 

@@ -157,7 +157,7 @@ class Campaign:
         return self.jobs if self.goal is None else len(self.defoci) * max(self.goal.most, self.configurations)
 
     def extended(self, configurations: int) -> Campaign:
-        """Return this campaign with another number of configurations: a further round of a goal."""
+        """Return this campaign with so many `configurations` per defocus: a further round of a goal."""
         return replace(self, configurations=configurations)
 
     def defocus(self, identifier: str) -> Defocus:

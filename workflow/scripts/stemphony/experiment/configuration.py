@@ -76,6 +76,8 @@ def accepts(rule: Mapping[str, Any], value: Any) -> bool:
 def load(files: Sequence[Path]) -> dict[str, Any]:
     """Read config files without checking them. A later file overrides an earlier file key by key.
 
+    `files` are the paths, in this order. The result has the keys that they give.
+
     Raises
     ------
     ConfigError
@@ -118,12 +120,12 @@ def _config_in(folder: Path) -> str:
 
 
 def is_swept(config: Mapping[str, Any]) -> bool:
-    """Whether a config stands for several simulations. `--config sweep=null`, also as text, removes a sweep."""
+    """Whether `config` stands for several simulations. `--config sweep=null`, also as text, removes a sweep."""
     return config.get(SWEEP) not in (None, "null", "Null", "NULL", "~")
 
 
 def merged(config: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a config in which the keys of `other`, another config, replace its own, block by block.
+    """A copy of `config` in which the keys of `other`, another config, replace its own, block by block.
 
     Neither config is changed.
     """
@@ -326,7 +328,7 @@ def _refuse_two_scans(block: str, given: Mapping[str, Any]) -> None:
 
 
 def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of the config for storage: its block http_reporting holds only `reporting` and `via`."""
+    """Return a copy of `config` for storage: its block http_reporting holds only `reporting` and `via`."""
     public = copy.deepcopy(dict(config))
     block = public.get("http_reporting", {})
     public["http_reporting"] = {key: block[key] for key in ("reporting", "via") if key in block}

@@ -71,7 +71,7 @@ def chosen_gpts(
 def points_at(spacing: float, lengths: tuple[float, float], periods: Periods) -> tuple[int, int]:
     """Return the cheapest numbers of points that are multiples of the lattice periods and at most `spacing` [Å] apart.
 
-    `lengths` are the lengths of the cell along x and y [Å].
+    `lengths` are the lengths of the cell along x and y [Å], and `periods` are the periods of the lattice in the cell.
     """
     points = []
     for length, lattice, columns in zip(lengths, (periods.x, periods.y), periods.columns, strict=True):

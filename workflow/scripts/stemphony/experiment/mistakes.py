@@ -24,7 +24,7 @@ LIMIT_WORDS = {
 
 
 def dotted(path: Sequence[Any]) -> str:
-    """Write the path of a key with dots, as messages show it: `probe.defoci_nm[2]`."""
+    """Write `path`, the keys and indices that lead to a value, with dots, as messages show it: `probe.defoci_nm[2]`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -32,13 +32,13 @@ def dotted(path: Sequence[Any]) -> str:
 
 
 def kind(value: Any) -> str:
-    """Name the kind of a value in words."""
+    """Name the kind of `value` in words."""
     names = {dict: "a mapping", list: "a list", str: "text", bool: "true/false", type(None): "nothing (null)"}
     return names.get(type(value), "a number")
 
 
 def short(value: Any) -> str:
-    """Write a value as the config file has it, in at most 60 characters. Of a mapping, write only the keys.
+    """Write `value` as the config file has it, in at most 60 characters. Of a mapping, write only the keys.
 
     If a mapping stands at a wrong place, its values may be passwords. A text with an address or the name of a secret
     may hold a password too, so it is not written.

@@ -385,7 +385,7 @@ class _BandLimit:
 
 
 def rounded_down(value: float, digits: int) -> str:
-    """Write a largest allowed value as text, rounded down so that the value in the text is allowed too.
+    """Write a largest allowed `value` as text, rounded down so that the value in the text is allowed too.
 
     `digits` is the number of decimal places. Zeros at the end are left out.
     """
@@ -448,13 +448,16 @@ def _rings(adf: Mapping[str, Any], semiangle: float, limits: _BandLimit) -> dict
 
 
 def ring_mrad(entry: Any) -> tuple[float, float]:
-    """Return inner and outer angle [mrad] of an entry of `adf.detectors`, a list or a map."""
+    """Return inner and outer angle [mrad] of `entry`, an entry of `adf.detectors`: a list or a map."""
     inner, outer = (entry["inner_mrad"], entry["outer_mrad"]) if isinstance(entry, Mapping) else entry
     return float(inner), float(outer)
 
 
 def sensitivity_of(entry: Any) -> str | None:
-    """Return the sensitivity file of an entry of `adf.detectors`, or its SHA-256 if the entry is in params; or None."""
+    """Return the sensitivity file that `entry`, an entry of `adf.detectors`, names; None if it names none.
+
+    If the entry is in params, this is the SHA-256 of the file instead of its path.
+    """
     return entry.get("sensitivity") if isinstance(entry, Mapping) else None
 
 
@@ -517,15 +520,15 @@ def _usual_rings(semiangle: float, limits: _BandLimit) -> dict[str, tuple[float,
 
 
 def haadf_fits(semiangle: float, largest_angle: float) -> bool:
-    """Whether the ring from 3α to 10α, or to the largest angle [rad] of the grid, is wide enough to be called HAADF.
+    """Whether the ring from 3α to 10α, or to the largest angle of the grid, is wide enough to be called HAADF.
 
-    `semiangle` is α [rad].
+    `semiangle` is α [rad], and `largest_angle` that of the grid [rad].
     """
     return 3 * semiangle < HAADF_SHARE * min(10 * semiangle, largest_angle)
 
 
 def detector_names(adf: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the annular detectors of a validated adf block, in the order of the result file.
+    """Return the names of the annular detectors of the validated block `adf`, in the order of the result file.
 
     Detectors with a sensitivity come last.
     """

@@ -74,7 +74,7 @@ def _rule_of(rule: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def is_true(value: Any) -> bool:
-    """Whether a value of `--config` is true. Snakemake passes some values as text."""
+    """Whether `value`, from `--config`, is true. Snakemake passes some values as text."""
     return value is True or str(value).lower() == "true"
 
 
@@ -152,7 +152,7 @@ def nested(entries: Sequence[str]) -> list[str]:
 
 
 def shown(entry: str) -> str:
-    """An entry of `--config` for a message or log. If it may hold a secret, only its name."""
+    """The entry `entry` of `--config` for a message or log. If it may hold a secret, only its name."""
     if reporting_block.BLOCK in entry:
         return f"{reporting_block.BLOCK}=…"
     return f"{key}=…" if (key := _secret_key_in(entry)) else entry

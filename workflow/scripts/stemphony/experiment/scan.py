@@ -54,9 +54,16 @@ class Scan:
 
     @classmethod
     def of(cls, scan: Mapping[str, Any], lengths: Sequence[float]) -> Scan:
-        """Make the scan of a validated block on a cell with these lengths (x, y) [Å].
+        """Make the scan of a validated block on a cell.
 
         If the block has `margin_positions` and `margin_spacing_angstrom`, they give the margin that is computed.
+
+        Parameters
+        ----------
+        scan : mapping
+            The block `scan` of a config, or that of the params of a job.
+        lengths : (float, float)
+            Lengths of the cell along x and y [Å].
 
         Raises
         ------

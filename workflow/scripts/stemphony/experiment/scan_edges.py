@@ -19,7 +19,7 @@ class ScanLattice(Protocol):
     """The translations under which a specimen repeats; see `specimen.translations`."""
 
     def repeat(self, x: float, y: float) -> bool:
-        """Whether the specimen repeats under the translation (x, y) [Å]."""
+        """Whether the specimen repeats under the translation (`x`, `y`) [Å]."""
 
     def along(self, axis: int, length: float) -> list[float]:
         """Shifts along the other axis [Å] that may complete a step of `length` [Å] along `axis` to a translation."""
@@ -87,7 +87,7 @@ class ScanEdges:
 
     @classmethod
     def of_plan(cls, plan: Mapping[str, Any]) -> ScanEdges:
-        """Read the edges from a plan. Plans of version 0.1 have no edges."""
+        """Read the edges from `plan`, the content of plan.json. Plans of version 0.1 have no edges."""
         kept = plan.get("scan_edges")
         if not kept:
             return cls()
@@ -135,7 +135,7 @@ def pattern_repeats(config: Mapping[str, Any], lengths: Sequence[float], lattice
 
 
 def repeats_of(params: Mapping[str, Any]) -> Repeats:
-    """How the window of a merge repeats, from the params of the rule merge_results.
+    """How the window of a merge repeats, from `params`, the params of the rule merge_results.
 
     Without `scan_repeats` only the whole cell repeats.
     """

@@ -97,6 +97,8 @@ def turned_images(experiment: Experiment, matrix: Matrix) -> list[int] | None:
 
     Parameters
     ----------
+    experiment : Experiment
+        Grid, beam and detectors.
     matrix : ((int, int), (int, int))
         R. Grid, beam and maps of detectors are symmetric under it.
 

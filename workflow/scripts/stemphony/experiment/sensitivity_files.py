@@ -23,7 +23,7 @@ PROFILE, MAPS = (".csv", ".txt"), (".npy", ".tif", ".tiff")
 
 
 def named_files(adf: Mapping[str, Any]) -> dict[str, str]:
-    """Return the file that each detector of an adf block names; empty if adf is off."""
+    """Return the file that each detector of the validated block `adf` names, by detector; empty if adf is off."""
     if not adf["enabled"]:
         return {}
     files = {name: sensitivity_of(entry) for name, entry in (adf["detectors"] or {}).items()}

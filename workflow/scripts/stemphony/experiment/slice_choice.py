@@ -213,10 +213,11 @@ class _Equal:
 
 
 def auto_thickness(periods: Periods) -> float | None:
-    """Thickness of slices of at most `MOST` that have the periods of the planes of atoms [Å]; None without periods.
+    """Thickness of slices of at most `MOST` that have the periods of the planes of atoms [Å].
 
-    Several planes share a slice only if every slice holds equally many planes, and if slices and lattice fit into each
-    other. So the slices have no period longer than that of the lattice or their own thickness.
+    `periods` are the periods of the atoms; the result is None if there are none along the beam. Several planes share a
+    slice only if every slice holds equally many planes, and if slices and lattice fit into each other. So the slices
+    have no period longer than that of the lattice or their own thickness.
     """
     spacing, lattice, length = periods.spacing, periods.lattice, periods.length
     if spacing <= 0:

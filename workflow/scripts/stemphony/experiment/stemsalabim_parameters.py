@@ -114,12 +114,12 @@ class Translation:
 
 
 def is_parameter_file(text: str) -> bool:
-    """Whether a text is a parameter file of STEMsalabim: at least two of its blocks, in libconfig's syntax."""
+    """Whether `text` is a parameter file of STEMsalabim: at least two of its blocks, in libconfig's syntax."""
     return len(set(_BLOCK.findall(text))) >= 2
 
 
 def read_parameters(file: Path) -> dict[str, Any]:
-    """Blocks and keys of a parameter file as they are written, and the settings outside of blocks.
+    """Blocks and keys of the parameter file `file` as they are written, and the settings outside of blocks.
 
     Raises
     ------
@@ -148,7 +148,10 @@ def read_parameters(file: Path) -> dict[str, Any]:
 
 
 def crystal_file(parameters: Mapping[str, Mapping[str, Any]], file: Path) -> str:
-    """Path of the crystal file as the parameter file names it; ConfigError if it names none."""
+    """Path of the crystal file as the parameter file names it; ConfigError if it names none.
+
+    `parameters` are its blocks and keys, see `read_parameters`. `file` is its path, for the message.
+    """
     name = parameters.get("specimen", {}).get("crystal_file", "")
     if not name:
         raise ConfigError("specimen.crystal_file", f"missing in {file}; it names the crystal file.")

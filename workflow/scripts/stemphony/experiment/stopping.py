@@ -43,7 +43,10 @@ class Goal:
 
     @classmethod
     def of(cls, configurations: Mapping[str, Any]) -> Goal:
-        """Make the goal of a validated map `frozen_phonon.configurations`, whose `detectors` are named."""
+        """Make the goal of `configurations`, a validated map `frozen_phonon.configurations`.
+
+        Its `detectors` must be named, although the config may leave them out.
+        """
         return cls(
             float(configurations["until"]), tuple(configurations["detectors"]), int(configurations["min"]),
             int(configurations["max"]),

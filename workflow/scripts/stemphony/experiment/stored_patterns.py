@@ -92,7 +92,7 @@ class StoredPatterns(ProbePositions):
 
 
 def positions_of(scan: Scan) -> dict[str, Any]:
-    """Return the attributes of `ProbePositions` that a scan decides."""
+    """Return the attributes of `ProbePositions` that `scan` decides."""
     return {
         "scan_x": scan.along[0], "scan_y": scan.along[1], "scan_kind": scan.kind, "places": scan.places,
         "margin": scan.margin,

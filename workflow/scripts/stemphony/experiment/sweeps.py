@@ -84,7 +84,7 @@ class Sweep:
         return str(simulation.get("title") or simulation["name"])
 
     def member(self, label: str) -> Member:
-        """The member with a label. Raises ConfigError."""
+        """The member with the label `label`. Raises ConfigError, which lists the labels, if there is none."""
         for member in self.members:
             if member.label == label:
                 return member
@@ -93,7 +93,7 @@ class Sweep:
 
 
 def without_sweep(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the config in which the key `sweep` is null, for one simulation."""
+    """A copy of `config` without the key `sweep`, for one simulation."""
     return {key: value for key, value in config.items() if key != KEY}
 
 
@@ -142,10 +142,11 @@ def expanded(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> Sweep:
 
 
 def label_of(values: Mapping[str, Any]) -> str:
-    """Name of a member's folder: the swept keys in alphabetical order, each followed by its value.
+    """Name of the folder of a member: each swept key followed by its value.
 
-    If a value has other characters than letters, digits, `.`, `+` and `-`, a `-` replaces them. Then a few digits of
-    the digest follow, so that different values never have the same label.
+    `values` are the swept keys, in alphabetical order, and their values. If a value has other characters than letters,
+    digits, `.`, `+` and `-`, a `-` replaces them. Then a few digits of the digest follow, so that different values
+    never have the same label.
     """
     parts = []
     for key, value in values.items():
@@ -159,7 +160,7 @@ def label_of(values: Mapping[str, Any]) -> str:
 
 
 def in_words(value: Any) -> str:
-    """A value as the config has it. Equal numbers have the same text."""
+    """A `value` as the config has it. Equal numbers have the same text."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

@@ -38,7 +38,10 @@ class WaveRequest:
 
     @classmethod
     def of(cls, blocks: Mapping[str, Any], lengths: Sequence[float]) -> WaveRequest | None:
-        """Make the request from blocks of the config, on a cell of lengths (x, y) [Å]; None without exit waves.
+        """Make the request of a job; None without exit waves.
+
+        `blocks` are validated blocks of the config, by name, and `lengths` are the lengths of the cell along x and y
+        [Å].
 
         Raises
         ------

@@ -113,7 +113,7 @@ class Sums:
         self.total = added(self.total if self.number > 1 else None, value)
 
     def join(self, later: Sums) -> None:
-        """Add the units of a later batch, whose arrays the caller must not use any more."""
+        """Add the units of a later batch, `later`, whose arrays the caller must not use any more."""
         self.total = added(self.total if self.number else None, later.total)
         self.number += later.number
         if self.first:
@@ -165,7 +165,7 @@ class BlockAverage:
         self.weight = 0.0
 
     def add(self, batch: Batch, sums: Sums) -> None:
-        """Add the sums of the next batch."""
+        """Add `sums`, the sums of the next `batch`; the caller must not use them any more."""
         source = batch[0][0]
         at = self.averaging.place(source), self.averaging.stratum(source)
         if self.at is not None and at != self.at:

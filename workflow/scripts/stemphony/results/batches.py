@@ -50,7 +50,7 @@ class BatchRequest:
     usable: Mapping[Source, Stamp] | None = None
 
     def of(self, batch: Batch) -> BatchRequest:
-        """Return this request for one batch, without the tables of all jobs, to send little to another process."""
+        """Return this request for one `batch`, without the tables of all jobs, to send little to another process."""
         here = [source for unit in batch for source in unit]
         usable = None if self.usable is None else {one: self.usable[one] for one in here if one in self.usable}
         # A new copy of the task holds no cached table of jobs.
@@ -128,7 +128,7 @@ def _add_unit(request: BatchRequest, unit: Unit, reading: Reading) -> None:
 
 
 def stamp_of(file: Path) -> Stamp:
-    """Return the stamp of a file; zeros if there is no such file."""
+    """Return the stamp of `file`; zeros if there is no such file."""
     try:
         status = file.stat()
     except OSError:

@@ -48,7 +48,7 @@ class SweptAxis:
         return last if last in UNITS else ""
 
     def text(self, value: Any) -> str:
-        """A value with its unit."""
+        """A `value` of the axis with its unit."""
         unit = {"kev": "keV", "angstrom": "Å", "k": "K", "deg": "°", "ev": "eV"}.get(self.unit, self.unit)
         return f"{in_words(value)} {unit}".rstrip()
 
@@ -138,12 +138,14 @@ class Combined:
         return len(kinds) == 1
 
     def write(self, file: Path) -> None:
-        """Write the file, one member after the other.
+        """Write the combined results to `file`, one member after the other.
 
         Raises
         ------
         DamagedResultError
             A result cannot be read.
+        StorageError
+            The file cannot be written.
         """
         with atomic_path(file) as temporary, netCDF4.Dataset(temporary, "w", format="NETCDF4") as root:
             self._put_axes(root)

@@ -65,7 +65,7 @@ def checked(file: Path, expected_digest: str) -> Iterator[tuple[netCDF4.Dataset,
 
 
 def recorded_version(file: Path) -> int | None:
-    """Return the physics_version of a job file or result; None if the file is missing or cannot be read."""
+    """Return the physics_version of `file`, a job file or result; None if it is missing or cannot be read."""
     try:
         with closing(netCDF4.Dataset(file)) as root:
             return int(root.physics_version)

@@ -149,7 +149,7 @@ class Checksum:
 
 
 def read_checksum(file: Path) -> Checksum | None:
-    """Read the checksum file of a job file or result; None if it is missing or unreadable."""
+    """Read the checksum file of `file`, a job file or result; None if it is missing or unreadable."""
     try:
         first, *others = ordinary_files.read_text(paths.checksum(file), "ascii").splitlines()
         sha256 = first.split()[0]
@@ -160,7 +160,11 @@ def read_checksum(file: Path) -> Checksum | None:
 
 
 def is_result_of(file: Path, params: Mapping[str, Any], ids: Collection[str]) -> bool:
-    """Whether a file is the undamaged result of a job with these params in a simulation with one of these ids."""
+    """Whether `file` is the undamaged result of a job.
+
+    The params of the job are `params`, and the id of its simulation is one of `ids`. False also if the file cannot be
+    read.
+    """
     checksum = read_checksum(file)
     try:
         if checksum is None or provenance.file_sha256(file) != checksum.sha256:

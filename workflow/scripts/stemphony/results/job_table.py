@@ -79,7 +79,7 @@ def mark_as_partial(root: netCDF4.Dataset, task: MergeTask, jobs: Records) -> No
 
 
 def is_partial(file: Path) -> bool:
-    """Whether a file is a partial result; False if it cannot be read as a result."""
+    """Whether `file` is a partial result; False if it cannot be read as a result."""
     if not file.is_file():
         return False
     try:

@@ -36,7 +36,10 @@ W = TypeVar("W", bound=Waves)
 
 
 def kept_and_foreign(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files of kept waves in a folder, with their checksum files, and the files that no job has made."""
+    """Return the files of kept waves in `folder`, with their checksum files, and the files that no job has made.
+
+    Files that a running job may need are in neither list.
+    """
     entries = sorted(folder.glob("*"))
     kept = [entry for entry in entries if _KEPT.fullmatch(entry.name) and not entry.is_dir()]
     known = set(kept)

@@ -48,6 +48,12 @@ def profile(
 
     Parameters
     ----------
+    positions : Positions
+        The probe positions of the image.
+    signal : Signal
+        The image and its standard errors.
+    begin, end : (float, float) or None
+        Ends of the line [nm]; None for a line scan.
     points : int or None
         Number of points; None for `FINER` points per step of the scan.
 

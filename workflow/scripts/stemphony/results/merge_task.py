@@ -88,7 +88,7 @@ class MergeTask:
         return len(self.weights) * (number if goal is None else max(number, goal["most"]))
 
     def axes(self, group: str) -> Axes:
-        """Return the axes of a group of the result (adf, cbed or waves), after averaging."""
+        """Return the axes of `group` of the result (adf, cbed or waves), after averaging."""
         averages = self.params[group]
         values = self.params["defoci_nm"]
         mean = math.fsum(w * v for w, v in zip(self.weights, values, strict=True))

@@ -173,7 +173,7 @@ class OpenedResult:
         return opened
 
     def damaged(self, error: Exception) -> DamagedResultError:
-        """The error for a file that cannot be read as a result."""
+        """The error for a file that cannot be read as a result; its text includes that of `error`."""
         return DamagedResultError(
             f"{self.file}: cannot be read as a result ({error}). If it is one, delete it and run again: it is merged "
             "again, and no configuration is computed again."
@@ -187,7 +187,10 @@ class OpenedResult:
 
     @cached_property
     def positions(self) -> Positions:
-        """The probe positions of the images, or of the patterns if there are no images."""
+        """The probe positions of the images, or of the patterns if there are no images.
+
+        Raises ResultError if the result has neither.
+        """
         if not self.has_patterns:
             self._require_images()
         with self.root() as root:

@@ -44,7 +44,7 @@ fewer pixels for this reason."""
 
 
 def pattern_blurring(task: MergeTask) -> Blurring:
-    """Return how the patterns of a task are convolved with the source."""
+    """Return how the patterns of `task` are convolved with the source."""
     repeats = task.params["cbed"].get(SOURCE)
     if repeats is None:
         return Blurring(0.0, (None, None))
@@ -334,7 +334,7 @@ def _without_cache(variable: netCDF4.Variable) -> netCDF4.Variable:
 
 
 def array_of(variable: netCDF4.Variable, where: Any) -> np.ndarray:
-    """Read a part of a variable of a job file in double precision.
+    """Read a part of `variable` of a job file in double precision.
 
     `where` is the index of the part, as netCDF4 takes it.
     """

@@ -101,7 +101,7 @@ def relative_error(
 
 
 def precisions(file: Path) -> list[Precision]:
-    """Precision of each detector of a merged result; empty if it has no standard errors.
+    """Precision of each detector of the merged result `file`; empty if it has no standard errors.
 
     Raises
     ------

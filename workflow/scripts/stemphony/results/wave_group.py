@@ -243,7 +243,7 @@ def _read(job: netCDF4.Dataset, name: str, position: int) -> np.ndarray:
 
 
 def wave_blocks(experiment: Experiment) -> Iterator[ExitBlock | DepthBlock]:
-    """Cut the stored waves of an experiment into blocks."""
+    """Cut the stored waves of `experiment` into blocks; none without exit waves."""
     if experiment.waves is None:
         return
     for position in range(len(experiment.waves.places)):

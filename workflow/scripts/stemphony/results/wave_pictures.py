@@ -56,10 +56,11 @@ def wave_pictures(
 
     Parameters
     ----------
+    result : OpenedResult
     at_nm : (float, float) or None
-        Position of the probe; None for the first one.
+        Position (x, y) of the probe [nm]; None for the first one.
     defocus_nm : float or None
-        None if the result has one defocus.
+        Defocus [nm]; None if the result has one defocus.
 
     Returns
     -------

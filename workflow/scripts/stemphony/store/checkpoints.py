@@ -108,6 +108,8 @@ def read_checkpoint(file: Path, key: str, with_arrays: bool = True) -> tuple[Che
 
     Parameters
     ----------
+    file : Path
+        The checkpoint; it may be missing.
     key : str
         As for `write_checkpoint`; a file with another key is not used.
     with_arrays : bool

@@ -94,7 +94,7 @@ class Holder:
 
     @classmethod
     def of(cls, content: bytes) -> Self | None:
-        """The holder that the content of a claim names, None if the content is damaged."""
+        """The holder that `content`, the bytes of a claim, names; None if they are damaged."""
         try:
             found = json.loads(content)
             texts = {name: str(found[name]) for name in ("host", "boot", "namespace", "started", "token")}
@@ -190,7 +190,7 @@ def take(file: Path, timing: Timing = TIMING) -> Claim | None:
 
 
 def holder_of(file: Path) -> Holder | None:
-    """The holder of a claim. None if the file is missing, damaged or not readable."""
+    """The holder of the claim `file`; None if the file is missing, damaged or not readable."""
     try:
         return Holder.of(ordinary_files.read_bytes(file))
     except OSError:

@@ -130,7 +130,7 @@ def new_invocation(directory: Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Remove the folder of an invocation."""
+    """Remove `folder`, that of an invocation; no error is raised if this fails."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

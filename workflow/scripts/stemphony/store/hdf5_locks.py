@@ -22,7 +22,10 @@ def do_without() -> None:
 
 
 def refused_in(folder: Path) -> bool:
-    """Whether files in a folder cannot be locked because their file system refuses locks."""
+    """Whether files in `folder` cannot be locked because their file system refuses locks.
+
+    False if this is not known.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -164,7 +164,7 @@ def noted_identity(result: ResultPaths) -> dict[str, Any]:
 
 
 def planned_identity(plan: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Id and seed that a plan repeats from simulation.json; None if the plan does not have them."""
+    """Id and seed that `plan` repeats from simulation.json; None if the plan does not have them."""
     try:
         kept = plan[IDENTITY_KEY]
         return str(uuid.UUID(kept["id"])), int(kept["seed"])
@@ -173,12 +173,14 @@ def planned_identity(plan: Mapping[str, Any]) -> tuple[str, int] | None:
 
 
 def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> None:
-    """Write a plan atomically: into the folder of its run, if `run` is given, and as the plan of the last run.
+    """Write `plan` atomically: into the folder of its run, if `run` is given, and as the plan of the last run.
+
+    `result` are the files of the simulation.
 
     Raises
     ------
     StorageError
-        The folder of the result cannot be written.
+        A folder cannot be written.
     """
     text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
     if run:
@@ -216,7 +218,7 @@ def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
 
 
 def read_plan_file(file: Path) -> dict[str, Any]:
-    """The plan in a file; empty if it is missing or not readable."""
+    """The plan in `file`; empty if it is missing or not readable."""
     try:
         plan = json.loads(ordinary_files.read_text(file))
     except (OSError, ValueError, RecursionError):

@@ -17,7 +17,7 @@ SHOWN = 10
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """The record of a sweep: its axes, and its members with their values; empty if the folder holds no sweep."""
+    """The record of the sweep in `folder`: its axes, and its members with their values; empty if there is no sweep."""
     with suppress(OSError, ValueError, RecursionError):
         content = json.loads(ordinary_files.read_text(SweepPaths(folder).record))
         if _is_record(content):
@@ -46,12 +46,12 @@ def _is_member(entry: Any) -> bool:
 
 
 def members_of(folder: Path) -> list[ResultPaths]:
-    """Members of the sweep in a folder, in its order; empty if it holds no sweep."""
+    """Members of the sweep in `folder`, in its order; empty if it holds no sweep."""
     return [SweepPaths(folder).member(one["label"]) for one in record_of(folder).get("members", [])]
 
 
 def all_members_of(folder: Path) -> list[ResultPaths]:
-    """Members of the sweep in a folder and of its earlier versions, as far as they have results."""
+    """Members of the sweep in `folder` and of its earlier versions, as far as they have results."""
     known = members_of(folder)
     labels = {member.root.name for member in known}
     with suppress(OSError):
@@ -65,6 +65,8 @@ def require_one(folder: Path, instead: str = "") -> None:
 
     Parameters
     ----------
+    folder : Path
+        Folder of results.
     instead : str
         What the user may do for the whole sweep.
 

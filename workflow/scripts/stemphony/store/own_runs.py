@@ -155,12 +155,15 @@ def config_files_of(result: ResultPaths) -> list[Path]:
 
 
 def note_receiver(address: str) -> None:
-    """Note that this user sends reports to an address, `scheme://host:port`."""
+    """Note that this user sends reports to `address`, `scheme://host:port`.
+
+    Nothing happens if the note cannot be written.
+    """
     _write("receivers", address, {"address": address})
 
 
 def knows_receiver(address: str) -> bool:
-    """Whether this user sent reports to an address before."""
+    """Whether this user sent reports to `address`, `scheme://host:port`, before."""
     return _read("receivers", address).get("address") == address
 
 

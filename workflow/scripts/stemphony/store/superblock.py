@@ -21,7 +21,7 @@ _END = slice(28, 36)
 
 
 def what_is_cut_off(file: Path) -> str:
-    """Say what is wrong with the length or the first bytes of a NetCDF-4 file; empty if nothing is.
+    """Say what is wrong with the length or the first bytes of the NetCDF-4 file `file`; empty if nothing is.
 
     Also empty if this cannot be known: the file is not readable, or its superblock has another version.
     """

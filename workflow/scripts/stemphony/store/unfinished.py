@@ -31,7 +31,9 @@ def sweep_unfinished(result: ResultPaths) -> tuple[list[Path], list[Path]]:
 
 
 def sweep_exports(folder: Path, name: str) -> list[Path]:
-    """Remove temporary files and stores, `.name….tmp`, that killed exports or plots of this machine left in a folder.
+    """Remove temporary files and stores that killed exports or plots of this machine left in `folder`.
+
+    They begin with a dot and `name`, the name of the export or plot.
 
     Returns
     -------
