@@ -89,6 +89,29 @@ def test_links_and_files_that_pages_name_exist():
                 assert (page.parent / target).exists(), f"{page.name} links {target}"
 
 
+def anchors(page: Path) -> set[str]:
+    """Names of the headings of a page in links, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]|[²³¹]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_headings_that_links_name_exist():
+    pages = (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "config").glob("*.md"))
+    links = [
+        (page, target, name)
+        for page in pages
+        for target, name in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert links
+    broken = [
+        f"{page.name}: {target}#{name}"
+        for page, target, name in links
+        if name not in anchors(page.parent / target if target else page)
+    ]
+    assert broken == []
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/physics.md", "docs/architecture.md"])
 def test_modules_that_pages_name_exist(name):
     package = ROOT / "workflow/scripts/stemphony"
