@@ -139,7 +139,7 @@ def test_ctrl_c_ends_the_simulation_with_its_monitor(tmp_path: Path):
         deadline = time.monotonic() + PLENTY_S
         while "Ctrl-C ends both" not in log.read_text(errors="replace"):
             assert demo.poll() is None, log.read_text(errors="replace")
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, f"the demonstration does not start: {log.read_text(errors='replace')}"
             time.sleep(0.05)
         children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children")
         while not (child := children.read_text().split()):

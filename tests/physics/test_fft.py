@@ -33,7 +33,7 @@ def test_transforms_have_the_sign_and_norm_of_the_contract(dtype, accuracy):
 
 def test_buffers_start_empty_and_equally_aligned():
     plans = [Plan2D((9, 11), np.complex64, "FFTW_ESTIMATE") for _ in range(4)]
-    assert not any(plan.buffer.any() for plan in plans)
+    assert [number for number, plan in enumerate(plans) if plan.buffer.any()] == [], "these buffers are not empty"
     assert {plan.buffer.ctypes.data % 64 for plan in plans} == {0}
     assert len({plan.buffer.ctypes.data for plan in plans}) == 4
 

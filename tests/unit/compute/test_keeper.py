@@ -282,7 +282,7 @@ def test_a_short_job_writes_no_checkpoint_and_a_long_job_one_a_minute():
 def test_checkpoints_take_less_than_their_share_on_a_slow_disk():
     keeper, writer = offered(20_000, writing_s=3.0, size=int(3 * ASSUMED_RATE))
     assert len(writer.times) > 10
-    assert keeper.seconds / 20_000 <= COST
+    assert keeper.seconds / 20_000 <= COST, f"checkpoints took {keeper.seconds:.0f} s of 20,000 s"
     # This holds for the first checkpoint too, whose time is not known before.
     assert writer.times[0] >= 1000 + 3.0 / COST
 

@@ -459,7 +459,7 @@ def test_the_scale_bar_hides_nothing_and_is_visible(result, kind, background, si
     others = [axes.get_window_extent() for axes in figure.axes]
     others += [one.get_window_extent() for one in (*figure.texts, *figure.legends) if one.get_visible()]
     others += [axes.title.get_window_extent() for axes in figure.axes if axes.get_title()]
-    assert not any(place.overlaps(other) for other in others)
+    assert [other for other in others if place.overlaps(other)] == [], f"the scale bar at {place} lies on these"
     assert figure.bbox.x0 <= place.x0
     assert figure.bbox.y0 <= place.y0
 
@@ -473,5 +473,7 @@ def test_each_colour_bar_names_its_unit(result):
         images = [axes.get_window_extent() for axes in figure.axes if axes.images]
         for axes in bars:
             label = axes.yaxis.label.get_window_extent()
-            assert not any(label.overlaps(image) for image in images)
+            assert [image for image in images if label.overlaps(image)] == [], (
+                f"the label of a colour bar at {label} lies on these"
+            )
             assert label.x1 <= figure.bbox.x1
