@@ -32,6 +32,7 @@ FRESH_S: Final = 10.0
 event into its own spool."""
 
 _ENDS_OF_A_RUN: Final = (Event.FINISH, Event.FAILED, Event.CANCELLED)
+"""Events that end a run. They are sent after all other events of the run."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Own:
                 self._known[original] = True
 
     def has(self, event: Mapping[str, Any]) -> bool:
-        """Whether an event names no other simulation."""
+        """Whether `event` names no other simulation than those of the folder. An event without an id names none."""
         named = event.get("id")
         if named is None or "" in self._known:
             return True
@@ -79,7 +80,10 @@ class Own:
 
 
 def spools_of(result: ResultPaths) -> list[SpoolFile]:
-    """Spool files of all runs of a simulation. Markers of defoci whose claiming job died count as spool files."""
+    """Spool files of all runs of the simulation `result`. Markers of defoci whose claiming job died count, too.
+
+    Links are left out.
+    """
     found = []
     for run in runs_of(result):
         if result.run(run).is_symlink() or result.events(run).is_symlink():
@@ -91,7 +95,7 @@ def spools_of(result: ResultPaths) -> list[SpoolFile]:
 
 
 def runs_of(result: ResultPaths) -> list[int]:
-    """Numbers of the runs that have a folder."""
+    """Numbers of the runs of the simulation `result` that have a folder, in ascending order."""
     names = [entry.name for entry in result.reports.glob("run-*")]
     return sorted(int(name[4:]) for name in names if re.fullmatch(r"run-[0-9]{1,9}", name))
 
@@ -110,7 +114,10 @@ def _orphaned_markers(result: ResultPaths, run: int) -> Iterator[Path]:
 
 
 class Reader:
-    """The undelivered events of one spool file, one after the other, and its place among the other files."""
+    """The undelivered events of one spool file, one after the other, and its place among the other files.
+
+    `spool` is the file. `own` says which of its events may be sent.
+    """
 
     def __init__(self, spool: SpoolFile, own: Own) -> None:
         self.spool = spool
@@ -208,7 +215,11 @@ class Backlog:
         heapq.heapify(self._readers)
 
     def take(self, most: int, most_bytes: int) -> list[Taken]:
-        """Take the next events in order, as many as one request may hold."""
+        """Take the next events in order, as many as one request may hold. The list is empty if no event is left.
+
+        `most` is the largest number of events. `most_bytes` is the approximate size [bytes] after which no further
+        event is taken.
+        """
         taken: list[Taken] = []
         size = 0
         while self._readers and len(taken) < most and size < most_bytes:
@@ -223,7 +234,7 @@ class Backlog:
         return taken
 
     def settle(self, taken: list[Taken]) -> None:
-        """Note the files of delivered events that have no further event."""
+        """Note the files of delivered events that have no further event. `taken` is what `take` returned."""
         for reader in dict.fromkeys(reader for reader, _, _ in taken):
             if reader.event is None:
                 self._note_as_settled(reader)
@@ -255,7 +266,10 @@ class Backlog:
 
 
 def left_in(result: ResultPaths, with_original: bool = False) -> int:
-    """Number of recorded events of a simulation that are not delivered and may be sent, see `Own`."""
+    """Number of recorded events of the simulation `result` that are not delivered and may be sent.
+
+    `with_original` is as for `Own`.
+    """
     own = Own(result, with_original)
     return sum(count_undelivered(spool.path, own.has) for spool in spools_of(result))
 
@@ -265,6 +279,8 @@ def foreign_in(result: ResultPaths, with_original: bool = False, everything: boo
 
     Parameters
     ----------
+    result : ResultPaths
+        Simulation whose spool files are read.
     with_original : bool
         See `Own`.
     everything : bool
@@ -281,14 +297,21 @@ def foreign_in(result: ResultPaths, with_original: bool = False, everything: boo
 
 
 def has_own(spool: SpoolFile, own: Own) -> bool:
-    """Whether a spool file has an event, delivered or not, that belongs to the simulation of its folder."""
+    """Whether the file `spool` has an event, delivered or not, that belongs to the simulation of its folder.
+
+    `own` decides that for each event. The answer is False for a file that cannot be read.
+    """
     with contextlib.suppress(OSError):
         return any(event is not None and own.has(event) for event, _ in read_events(spool.path))
     return False
 
 
 def in_words(result: ResultPaths, file: Path, simulation_id: str) -> str:
-    """Return a sentence about a file with events of another simulation."""
+    """Return a sentence about a `file` with events of another simulation, which has the id `simulation_id`.
+
+    `result` is the simulation in whose folder the file is. If this user runs the other simulation, the sentence names
+    its folder.
+    """
     place = own_runs.other_place_of(simulation_id, result)
     return (
         f"{file} has reports of another simulation, {place or simulation_id}. They are not sent from here, and stay. "

@@ -33,15 +33,20 @@ STOPPED_PAUSE_S: Final = 300.0
 
 ANOTHER_SENDS: Final = "another process sends them just now"
 NO_TIME: Final = "there was no time for all"
+"""Values of `Courier.trouble`: why events are left, if not for an answer of the receiver."""
 
 BATCH_BYTES: Final = 256 * 1024
+"""Size after which a batch gets no further event [bytes]. docs/status-api.md names it for receivers. Stemphony's
+monitor takes four times as much."""
 FEWEST_FOR_A_BATCH: Final = 10
 """Smallest number of events for a batch. Fewer events are sent one by one, because every receiver accepts single
 events."""
 
 THREAD_NAME: Final = "stemphony-courier"
+"""Name of the courier's thread, for debuggers."""
 
 _LOCK_NAME: Final = "delivery.lock"
+"""File in the folder of the reports whose lock the one process holds that delivers them."""
 # Shortest pause after a search, in units of the duration of the search. A search in thousands of files on a network
 # file system is slow. With this pause, searches take at most about a twentieth of the time.
 _LOOK_SHARE: Final = 20.0

@@ -21,12 +21,18 @@ from stemphony.status.spool import lock
 DELIVERED_SUFFIX: Final = ".delivered"
 DEAD_LETTERS_SUFFIX: Final = ".dead_letters"
 SET_APART_SUFFIX: Final = ".other.jsonl"
+"""Suffixes of the files beside a spool: the position up to which it is delivered, its refused events, and its events of
+other simulations."""
 LARGEST_SET_APART: Final = 16 * 1024 * 1024
 """Most bytes that are set apart from one spool. They are in memory meanwhile. A job writes a few MB."""
 
 _READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+"""Flags for reading and for writing. Links are refused, because a link may lead to a private file. With O_NONBLOCK,
+opening a named pipe does not wait."""
 _DIGITS: Final = 20
+"""Digits of the recorded position. With a fixed number of digits, a new position replaces the old one completely. 20
+digits hold every number of 64 bits."""
 _FIRST_PIECE_BYTES: Final = 4096
 _PIECE_BYTES: Final = 65536
 """Sizes of reads [bytes]. The first read is small, because most reads find one new event."""
@@ -108,7 +114,7 @@ def forget(spool_file: Path) -> None:
 
 
 def is_being_sent(spool_file: Path) -> bool | None:
-    """Return whether the process that writes this spool is alive and sends it itself. None if this is unknown."""
+    """Return whether the process that writes `spool_file` is alive and sends it itself. None if this is unknown."""
     try:
         # Locks on network file systems need a file that is open for writing.
         descriptor = os.open(spool_file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -122,7 +128,9 @@ def is_being_sent(spool_file: Path) -> bool | None:
 
 
 def read_events(spool_file: Path, begin: int = 0) -> Iterator[tuple[dict[str, Any] | None, int]]:
-    """Read the complete lines of a spool file from a position on, including lines that are appended meanwhile.
+    """Read the complete lines of `spool_file` from the position `begin` [bytes] on.
+
+    This includes lines that are appended meanwhile.
 
     Yields
     ------
@@ -169,9 +177,10 @@ def last_event(spool_file: Path) -> dict[str, Any] | None:
 
 
 def count_undelivered(spool_file: Path, may_send: Callable[[Mapping[str, Any]], bool] = lambda event: True) -> int:
-    """Return the number of undelivered lines up to the last event that may be sent, or 0 without a readable file.
+    """Return the number of undelivered lines of `spool_file` up to the last event that may be sent.
 
     Events for which `may_send(event)` is false do not count. If there is no such event, damaged lines at the end count.
+    The number is 0 for a file that cannot be read.
     """
     number = damaged = 0
     passed = False
@@ -191,7 +200,8 @@ def count_undelivered(spool_file: Path, may_send: Callable[[Mapping[str, Any]], 
 def set_apart(spool_file: Path, begin: int, end: int, may_send: Callable[[Mapping[str, Any]], bool]) -> bool:
     """Copy the events between two positions of a spool file that may not be sent into another spool beside it.
 
-    `begin` and `end` are in bytes. An event that the other spool has already is not copied again.
+    `begin` and `end` are positions in `spool_file` [bytes]. `may_send(event)` is false for the events to copy. An event
+    that the other spool has already is not copied again.
 
     Returns
     -------

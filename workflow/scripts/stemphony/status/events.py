@@ -40,6 +40,7 @@ PROGRESS_EVENTS: Final = (Event.PROGRESS.value, START_CONFIGURATION)
 """The two names that a progress report may have in a request (`http_reporting.progress_event`)."""
 
 EVENT_NAMES: Final = frozenset(member.value for member in Event) | {START_CONFIGURATION}
+"""Every name that an event may have."""
 
 DURABLE_EVENTS: Final = frozenset(member.value for member in Event if member not in (Event.PROGRESS, Event.PREVIEW))
 """Events whose spool line is synced to the disk. A job has only a few of them, because each sync takes some
@@ -109,31 +110,48 @@ _TOLD_APART_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "PROGRESS": ("job", "attempt", "progress"),
     "PREVIEW": ("job", "attempt", "preview_detector"),
 }
+"""The keys that distinguish events of one name in a run. Events of other names get a random id."""
 
 MESSAGE_BYTES: Final = 2048
+"""Longest error message in an event [bytes of UTF-8], so that the event stays short. A longer message is cut."""
 FAILED_PAIRS: Final = 1000
+"""Most pairs that FAILED lists, so that the event stays short. `num_failed` counts all pairs."""
 
 _NAMESPACE: Final = uuid.UUID("6b1e4f0e-6f0e-5d0c-9c53-1b7a3c0e7f11").bytes
+"""Namespace of the ids, which are UUIDs of version 5. With another value, receivers would not recognise earlier
+events."""
 _MESSAGE_INPUT_CHARACTERS: Final = 20_000
+"""Most characters of an error in which secrets and paths are searched, because the search takes time. Only
+`MESSAGE_BYTES` of the result are kept."""
 
 _SECRET_NAME: Final = re.compile(r"token|password|passwd|passphrase|secret|key|credential|authorization", re.IGNORECASE)
+"""Texts that mark a secret wherever they are in a name."""
 # Only whole words count here, because bandpass and author are not secrets.
 _SECRET_WORDS: Final = frozenset(("pass", "pwd", "pw", "auth", "oauth", "bearer", "cookie", "cookies"))
 _BETWEEN_WORDS: Final = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Ends of words in a name, see `names_a_secret`."""
 _ASSIGNED_SECRET: Final = re.compile(
     r"\b([\w-]{0,40}(?:token|password|passwd|passphrase|auth_pass|secret|api[-_]?key|authorization)[\w-]{0,40})"
     r"[\"']?\s{0,3}[=:]\s{0,3}(?:(?:basic|bearer|digest)\s{1,3})?(?:\"[^\"]*\"|'[^']*'|\S+)",
     re.IGNORECASE,
 )
+"""The name of a secret, `=` or `:`, and a value."""
 _AUTHORIZATION: Final = re.compile(r"\b[Bb](?:asic|earer)\s+(?=\S*[0-9A-Z=])[A-Za-z0-9+/=._~-]{8,}")
+"""Credentials in the form of the header Authorization. A capital, a digit or `=` distinguishes them from plain
+words."""
 _QUOTED_PATH: Final = re.compile(r"""(['"])(~?/[^'"]*|[A-Za-z]:\\[^'"]*)\1""")
+"""An absolute path in quotes. It may contain spaces."""
 _WORD: Final = re.compile(r"\S+")
 _PATH_WORD: Final = re.compile(r"""[^\s'"`()\[\]{}<>,;=:|&]+""")
 _RATIO: Final = re.compile(r"\w{1,3}/\w{1,3}")
+"""Words, words that may be paths, and words with a slash that are units or ratios, such as `m/s`."""
 
 
 def timestamp(moment: datetime | None = None) -> str:
-    """Return a time as ISO 8601 in UTC with offset and milliseconds. The default is now."""
+    """Return `moment` as ISO 8601 in UTC with offset and milliseconds. The default is now.
+
+    A time without a time zone counts as local time.
+    """
     moment = moment or datetime.now(UTC)
     return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat(timespec="milliseconds")
 
@@ -197,7 +215,7 @@ def event_id_of(event: Mapping[str, Any], instance: str = "") -> str:
 
 
 def planned_defoci(values_nm: Iterable[float]) -> str:
-    """Return the text of `planned_defoci_nm`: the first 1,000 defoci [nm], in the order of their indices.
+    """Return the text of `planned_defoci_nm`: the first 1,000 of `values_nm` [nm], in the order of their indices.
 
     It is text, because a receiver may expect that no value is a list.
     """

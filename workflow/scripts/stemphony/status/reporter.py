@@ -50,7 +50,9 @@ The wait ends after 10 s without an arrival, unless the receiver asked for a pau
 """
 
 _MIN_SECRET_CHARACTERS: Final = 4
+"""Shortest secret that is removed from messages [characters]. A shorter one is part of many harmless words."""
 _TO_JSON: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
+"""Encoder of the events. A spool has one event per line in ASCII, and JSON has no NaN."""
 
 
 class _Records:
@@ -224,7 +226,11 @@ class Reporter:
             self._sender.release()
 
     def close(self, wait_s: float, patient: bool = False) -> bool:
-        """Flush, then end the thread and close the spool. Later events are ignored. See `flush`."""
+        """Flush, then end the thread and close the spool. Later events are ignored.
+
+        `wait_s` [s], `patient` and the returned value are as for `flush`. A second call returns the value of the first
+        one.
+        """
         if not self.enabled or self._closed:
             return self._complete
         self._complete = self.flush(wait_s, patient)
@@ -250,7 +256,10 @@ class Reporter:
         return _TO_JSON.encode(record)[1:-1]
 
     def emit_prepared(self, prepared: str) -> None:
-        """Record an event that `prepare` has made. This takes a third of the time of `emit`."""
+        """Record an event from the text `prepared`, which `prepare` has made. An empty text records nothing.
+
+        This takes a third of the time of `emit`.
+        """
         if not self.enabled or self._closed or not prepared:
             return
         try:
@@ -500,7 +509,10 @@ class JobReporter:
             self._reporter.emit(Event.ERROR, **self._pair, message=exception_text, will_retry=will_retry)
 
     def close(self, wait_s: float = JOB_END_WAIT_S) -> bool:
-        """Wait for the delivery of the last events, and close the reporter. See `Reporter.close`."""
+        """Wait at most `wait_s` [s] for the delivery of the last events, and close the reporter.
+
+        Return whether all events were acknowledged, see `Reporter.close`.
+        """
         return self._reporter.close(wait_s)
 
 

@@ -16,6 +16,7 @@ MAX_PASSWORD_FILE_BYTES: Final = 4096
 """Largest file of a password [bytes]. A larger file is not a password in one line."""
 
 _ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""A name that an environment variable of a shell can have."""
 
 
 def password(values: Mapping[str, Any], config_folder: Path) -> str:
@@ -108,7 +109,9 @@ def _existing_file(key: str, name: str, config_folder: Path) -> Path:
 
 
 def file_of_certificates(name: str, config_folder: Path) -> str:
-    """Return the path of `ca_file`.
+    """Return the path of the file of certificates. `name` is the value of `ca_file`.
+
+    A relative `name` is searched in `config_folder`, then in the working directory.
 
     Raises
     ------

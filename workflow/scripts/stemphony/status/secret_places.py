@@ -21,6 +21,7 @@ _ALIKE: Final = 0.75
 smaller share."""
 
 _WORD: Final = re.compile(r"[\w.-]+")
+"""A word of a text, or a dotted path of keys."""
 
 
 def may_be_secret(path: object) -> bool:

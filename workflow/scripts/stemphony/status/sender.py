@@ -19,9 +19,12 @@ from stemphony.status.settings import ReportingSettings
 from stemphony.status.transport import Answer, HttpTransport, Transport, Trouble, Verdict
 
 THREAD_NAME: Final = "stemphony-status"
+"""Name of the sender's thread, for debuggers and tests."""
 
 _STOP_JOIN_S: Final = 0.2
+"""Longest wait of `stop` for the thread [s]. Without an attempt under way, the thread ends at once."""
 _MAX_WAIT_S: Final = 3600.0
+"""Longest wait of one `flush` [s]. A condition variable cannot wait for an infinite time."""
 
 
 class _Notices:

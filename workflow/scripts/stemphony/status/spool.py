@@ -18,13 +18,22 @@ from typing import Final
 from stemphony.paths import job_folder
 
 _FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+"""Flags of a new file. It must not exist, not even as a link, and child processes do not inherit it."""
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""Errors after which the next line is tried, because somebody may make room. After other errors, no line is tried."""
 _MAX_NAMESAKES: Final = 9
+"""Highest number in the name of a spool whose plain name is taken. Each attempt of a job has its own plain name, so one
+is normally free."""
 _LOCK_TRIES: Final = 5
+"""Tries to lock a new spool, with pauses of 1 ms. A process that only tests the lock holds it for a shorter time."""
 
 
 def spool_file_of(reports_dir: Path, job: str, attempt: int) -> Path:
-    """Return the spool of one attempt of a job: ``<job>.attempt-<a>.jsonl``, with dots for slashes."""
+    """Return the spool of one attempt of a job: ``<job>.attempt-<a>.jsonl``, with dots for slashes.
+
+    `reports_dir` is the folder of the run's reports. `job` is the name of the job, and `attempt` the number of the
+    attempt.
+    """
     name = re.sub(r"[^A-Za-z0-9_-]+", ".", job)
     return reports_dir / job_folder(name) / f"{name}.attempt-{attempt}.jsonl"
 
@@ -143,7 +152,7 @@ class Spool:
 
 
 def lock(descriptor: int) -> bool | None:
-    """Lock an open file without waiting. The lock ends with the process, even after SIGKILL.
+    """Lock the open file `descriptor` without waiting. The lock ends with the process, even after SIGKILL.
 
     Returns
     -------

@@ -20,8 +20,11 @@ HIDDEN: Final = "…"
 """Replaces a secret in a message."""
 
 _CREDENTIALS: Final = re.compile(r"(https?://)([^/?#]*)@", re.IGNORECASE)
+"""User and password in an address."""
 _BEGIN: Final = re.compile(rf"^[ \t]*{BLOCK}\s*[:=]\s*\{{", re.MULTILINE)
+"""Begin of the block in the syntax of libconfig."""
 _TEXT_OR_COMMENT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\#[^\n]*|//[^\n]*|/\*.*?\*/', re.DOTALL)
+"""Texts in quotes and comments of libconfig. Braces in them do not count."""
 _MOST_GROUPS: Final = 50
 """Most closing braces at which the end of the block is searched. STEMsalabim's own block has two braces."""
 

@@ -33,7 +33,9 @@ MAX_ANSWER_BYTES: Final = 4096
 """Longest answer that is read [bytes]. The answers of receivers are much shorter."""
 
 _NO_ROUTE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+"""Errors of the system for a host without a route. These hosts do not answer."""
 _ENDLESS_HEADERS: Final = re.compile(r"more than \d+ (headers|bytes when reading header line)")
+"""Text of http.client about an answer whose headers do not end."""
 
 
 class Verdict(enum.Enum):
@@ -107,7 +109,10 @@ def verdict_on(status: int) -> Verdict:
 def retry_after_s(
     header: str | None, now: datetime | None = None, cap_s: float = LIMITS.retry_after_cap_s
 ) -> float | None:
-    """Read a Retry-After header (seconds or a date) as a pause of at most `cap_s`. None if missing or not valid."""
+    """Read the `header` Retry-After (seconds or a date) as a pause of at most `cap_s` [s].
+
+    A date counts from `now`; the default is the present. Return None if the header is missing or not valid.
+    """
     text = (header or "").strip()
     if re.fullmatch(r"[0-9]{1,18}", text):
         return min(float(text), cap_s)
@@ -305,7 +310,10 @@ def _counted(body: bytes) -> int:
 
 
 def trouble_of(error: BaseException) -> str:
-    """Return why a request had no answer: a `Trouble`, or the class of the exception. It contains no address."""
+    """Return why a request had no answer, but ended with `error`: a `Trouble`, or the class of the exception.
+
+    The text contains no address.
+    """
     import socket
     import ssl
     from http.client import HTTPException
@@ -365,6 +373,7 @@ _LIBRARY_LOGGERS: Final = (
     "urllib3.util.ssl_",
     "urllib3.util.ssl_match_hostname",
 )
+"""Loggers of urllib3 that are silent during a request, because their lines hold the address of the receiver."""
 
 
 def _not_in_transport(record: logging.LogRecord) -> bool:
