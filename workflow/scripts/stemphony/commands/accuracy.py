@@ -56,6 +56,8 @@ def accuracy(
         Wanted accuracy, as a share: 0.01 is 1 %.
     as_json : bool
         Print one JSON object.
+    say : callable
+        Prints one line.
 
     Returns
     -------
@@ -111,7 +113,13 @@ def _require_detectors(config: Mapping[str, Any]) -> None:
 
 
 def read_budget(result: ResultPaths) -> Budget:
-    """Read accuracy.json. Raises DamagedResultError."""
+    """Read accuracy.json of the simulation `result`.
+
+    Raises
+    ------
+    DamagedResultError
+        The file is missing or damaged.
+    """
     try:
         return Budget.of_record(json.loads(ordinary_files.read_text(result.accuracy)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

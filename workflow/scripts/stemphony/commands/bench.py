@@ -56,6 +56,7 @@ from stemphony.specimen.symmetry import slab_operations
 LATTICE = 3.905
 """Lattice parameter of strontium titanate [Å]."""
 CELLS = 8
+"""Unit cells along x and along y. The specimen is equally wide on all grids, so that only the grid changes."""
 SITES = (
     ("Sr", (0.0, 0.0, 0.0)),
     ("Ti", (0.5, 0.5, 0.5)),
@@ -63,17 +64,27 @@ SITES = (
     ("O", (0.5, 0.0, 0.5)),
     ("O", (0.0, 0.5, 0.5)),
 )
+"""Element and place [lengths of the unit cell] of each atom of strontium titanate."""
 U_ISO = {"Sr": 0.00787, "Ti": 0.00557, "O": 0.009275}
+"""Mean-square displacement of each element [Å²], as in the examples of strontium titanate."""
 SEED = 1
+"""Seed of the displacements of the atoms. It is fixed, so that all measurements have the same atoms."""
 ENERGY_KEV, SEMIANGLE_MRAD = 200.0, 20.0
+"""Beam energy [keV] and semi-convergence angle [mrad] of the probe."""
 BANDLIMIT = 0.6666666
+"""Band limit as a share of the Nyquist frequency. It is just below 2/3, so that products of wave and potential do not
+alias."""
 OUTER_MRAD = 100.0
 """Outer angle of the annular detector [mrad]. The inner angle is 0.6 times the outer one. A coarse grid, which does not
 carry this angle, has a smaller outer angle."""
 FARTHEST_DEFOCUS_NM = 6.0
+"""Largest defocus of a series [nm]. Several defoci are evenly spread from minus this value to this value."""
 
 DEFAULT_PROBES = 64
+"""Number of waves that are measured if the user gives neither a number nor a scan. With one defocus, they are a scan of
+8 × 8 positions."""
 MOST_WAVES = 1_000_000
+"""Most waves of a series. A longer series takes more time and memory, and the cost of one wave is the same."""
 FFTS = 8
 """Whole transforms that are timed after each wave. The number is even, because forward and inverse ones alternate."""
 
@@ -129,10 +140,11 @@ class Settings:
         scan: str | None = None,
         with_dpc: bool = False,
     ) -> Settings:
-        """Settings from the arguments of the command.
+        """Settings from the arguments of the command, with the meaning of the attributes of the same name.
 
-        Without `scan`, the scan has as many positions as the probes need. With `scan` and without `probes`, the whole
-        series is measured.
+        `grid`, `slices`, `threads`, `algorithm`, `defoci` and `with_dpc` are used as they are. `scan` is a text such as
+        `8x8`. Without `scan`, the scan has as many positions as the `probes` need. With `scan` and without `probes`,
+        the whole series is measured.
 
         Raises
         ------
@@ -210,7 +222,7 @@ def _scan(text: str) -> tuple[int, int]:
 
 
 def measure(settings: Settings) -> Bench:
-    """Measure a series. `Bench.record` returns the figures.
+    """Measure the series of `settings`. `Bench.record` of the returned object gives the figures.
 
     Raises
     ------
@@ -493,12 +505,12 @@ def strontium_titanate(cells_z: int) -> Specimen:
 
 
 def experiment_of(settings: Settings, specimen: Specimen) -> Experiment:
-    """The experiment of a series, with every position of its scan."""
+    """The experiment of a series with these `settings` in a `specimen`, with every position of its scan."""
     return Experiment.of(_blocks(settings), specimen.cell, specimen.layers)
 
 
 def detectors_of(experiment: Experiment) -> DetectorSet:
-    """The detectors of a series, without radial bins."""
+    """The detectors of the `experiment` of a series, without radial bins."""
     e = experiment
     return DetectorSet(
         e.grid, e.wavelength, bin_edges=None, rings=dict(e.rings), edges=e.edges, center_of_mass=e.center_of_mass,
@@ -573,7 +585,7 @@ def _time_transforms(yardstick: Plan2D) -> list[float]:
 
 
 def table(record: dict[str, Any]) -> Iterator[str]:
-    """Lines of the table that `stemphony bench` prints."""
+    """Lines of the table that `stemphony bench` prints for a `record`, which `Bench.record` returned."""
     settings = ["grid", "slices", "probes", "threads", "algorithm", "defoci", "scan", "series_probes"]
     yield "  ".join(f"{key} {record[key]}" for key in settings)
     yield f"{record['cpu_model']}, {record['fftw']}, plans: {record['fft_plan_source']}"

@@ -30,8 +30,12 @@ def clean(given: Path, with_leftovers: bool, say: Callable[[str], None]) -> None
 
     Parameters
     ----------
+    given : Path
+        Folder of the simulation, or of a sweep for all its members.
     with_leftovers : bool
         Remove the job files that belong to no pair of the last plan.
+    say : callable
+        Prints one line.
 
     Raises
     ------

@@ -30,6 +30,8 @@ def converge(given: Path, picture: Path | None, as_json: bool, say: Callable[[st
         Picture to write. Default: convergence.png in the folder.
     as_json : bool
         Print one JSON object, and draw nothing unless a picture is named.
+    say : callable
+        Prints one line.
 
     Returns
     -------
@@ -76,7 +78,7 @@ def converge(given: Path, picture: Path | None, as_json: bool, say: Callable[[st
 
 
 def table(found: Sequence[Precision]) -> list[str]:
-    """The table as lines for the user."""
+    """The table as lines for the user. `found` has the precision of each detector, at least of one."""
     first = found[0]
     count = number_of(first.configurations, "configuration")
     head = "".join(f"{f'for {100 * target:g} %':>12}" for target in TARGETS)

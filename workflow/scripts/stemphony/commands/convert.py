@@ -49,9 +49,10 @@ def converted(file: Path, folder: Path) -> Translation:
 
 
 def write_converted(file: Path, say: Callable[[str], None]) -> Path:
-    """Write the config of a parameter file beside it, as `<name>.stemphony.yaml`, and return its path.
+    """Write the config of the parameter file `file` beside it, as `<name>.stemphony.yaml`, and return its path.
 
-    If the config holds a password, only the owner can read the file.
+    If the config holds a password, only the owner can read the new file. `say` gets a line with the new name, and a
+    note for each entry without a counterpart.
 
     Raises
     ------
@@ -80,7 +81,10 @@ def write_converted(file: Path, say: Callable[[str], None]) -> Path:
 
 
 def as_config(file: Path, say: Callable[[str], None]) -> Path:
-    """Return a config file unchanged. For a parameter file of STEMsalabim, return the converted config."""
+    """Return the config `file` unchanged. For a parameter file of STEMsalabim, return the converted config.
+
+    `say` and the errors are as for `write_converted`. A file that cannot be read is returned, too.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

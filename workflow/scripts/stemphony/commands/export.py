@@ -13,6 +13,7 @@ from stemphony.results.opened import OpenedResult
 from stemphony.store import members
 
 ALL = "all"
+"""Word of the option `--depth` that stands for all depths."""
 
 
 def export(given: Path, request: ExportRequest, output: Path, say: Callable[[str], None]) -> int:
@@ -22,8 +23,12 @@ def export(given: Path, request: ExportRequest, output: Path, say: Callable[[str
     ----------
     given : Path
         Folder of a simulation, or a merged file.
+    request : ExportRequest
+        Format, and the data to export.
     output : Path
         Folder to write into.
+    say : callable
+        Prints one line.
 
     Returns
     -------

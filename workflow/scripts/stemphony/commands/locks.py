@@ -23,6 +23,7 @@ LEFTOVERS_S = 3.0
 LATE_HOLDER_S = 5.0
 """Longest time between the moment when a run takes Snakemake's lock and the moment when it records its process [s]."""
 IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for it, or end it first: kill {pid}"
+"""Message about a run that uses the directory."""
 
 
 def free_lock(command: Sequence[str], directory: Path, name: str) -> None:
@@ -102,7 +103,11 @@ def require_free(directory: Path, name: str, late_holder_s: float = LATE_HOLDER_
 
 
 def who_holds_the_lock(directory: Path) -> str:
-    """Message for a run that did not get Snakemake's lock, because another run took it after `require_free`."""
+    """Message for a run that did not get Snakemake's lock in `directory`, because another run took it first.
+
+    That run took it after `require_free`. This function waits at most `LATE_HOLDER_S` for the record of its process,
+    which the message then names.
+    """
     deadline = time.monotonic() + LATE_HOLDER_S
     while time.monotonic() < deadline:
         if alive := [holder for holder in holders(directory) if holder.is_alive]:
@@ -116,6 +121,8 @@ def wait_for_leftovers(directory: Path, name: str, uses_slurm: bool) -> None:
 
     Parameters
     ----------
+    directory, name : Path, str
+        Working directory and name of the simulation.
     uses_slurm : bool
         Whether the new run may use Slurm. If so, a line is printed when the cluster does not answer.
     """

@@ -24,11 +24,17 @@ def plot(
     Parameters
     ----------
     given : Path
-        Folder of a simulation, or a merged file.
+        Folder of a simulation or of a sweep, or a merged file.
+    request : FigureRequest
+        Kind of the figure, and what it shows.
+    style : Style
+        Size, colours and fonts.
     output : Path or None
         Figure to write. None: `<name>_<kind>.png` in the working directory.
     as_json : bool
         Print the numbers as one JSON object, and draw only if `output` is given.
+    say : callable
+        Prints one line.
 
     Returns
     -------
@@ -83,7 +89,7 @@ def _plot_sweep(
 
 
 def detector(text: str) -> Detector:
-    """A named detector, or two angles as `60-120` [mrad]."""
+    """The detector that `text` names: a named detector, or two angles [mrad] such as `60-120`."""
     inner, dash, outer = text.partition("-")
     try:
         return (float(inner), float(outer)) if dash else text
@@ -112,5 +118,5 @@ MOST_COPIES = 400
 
 
 def pair(values: list[float] | None) -> tuple[float, float] | None:
-    """The two numbers of a place (x, y) from the command line."""
+    """The two numbers of a place (x, y) from the command line. `values` has two numbers, or is None for no place."""
     return None if values is None else (values[0], values[1])

@@ -22,12 +22,15 @@ def searched() -> tuple[Path, ...]:
 
 
 def shipped(repository: Path) -> list[str]:
-    """Names of the profiles that can be installed."""
+    """Names of the profiles in the folder `repository` of Stemphony that can be installed, in alphabetical order."""
     return sorted(folder.name for folder in (repository / "profiles").iterdir() if folder.name != ALWAYS)
 
 
 def install(repository: Path, name: str, folder: Path, replace: bool, say: Callable[[str], None]) -> None:
-    """Copy a profile into a folder, where `snakemake --profile NAME` finds it.
+    """Copy the profile `name` of the folder `repository` of Stemphony into `folder`.
+
+    `snakemake --profile NAME` finds it in the folder of the user's profiles. With `replace`, an edited copy is
+    replaced, and its files are kept beside the new ones. `say` prints one line.
 
     Raises
     ------
@@ -79,7 +82,10 @@ def _require_no_profile(repository: Path, folder: Path) -> None:
 
 
 def missing_plugin(repository: Path, executor: str) -> str:
-    """Advice for a run with an executor that Snakemake does not know. A profile or the command line names it."""
+    """Advice for a run with an `executor` that Snakemake does not know. A profile or the command line names it.
+
+    `repository` is the folder of Stemphony, whose lock files name versions of the plugins.
+    """
     package = f"snakemake-executor-plugin-{executor}"
     locks = (repository / "envs" / f"{name}.lock.txt" for name in ("controller", "executors"))
     lock = next((file for file in locks if f"\n{package}==" in f"\n{file.read_text(encoding='utf-8')}"), None)

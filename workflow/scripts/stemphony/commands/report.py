@@ -24,6 +24,8 @@ from stemphony.status.transport import Answer, HttpTransport, Trouble, Verdict
 from stemphony.store import members, own_runs, sharing
 
 PROGRESS_S = 5.0
+"""Shortest time between two lines of progress of `stemphony report replay` [s]. The sender delivers many events in this
+time."""
 
 ADVICE_ON_TROUBLE = {
     Trouble.NO_SUCH_HOST: "DNS does not know the host. Check the spelling of http_reporting.url. If only compute nodes "
@@ -47,6 +49,7 @@ ADVICE_ON_TROUBLE = {
     "comes too slowly or never. A run waits for this after each event, so it cannot send all events in time. Correct "
     "the receiver; an empty body is enough.",
 }
+"""What the user can do if there was no answer, or no complete one."""
 ADVICE_ON_STATUS = {
     401: "The receiver wants other credentials. Check auth_user and auth_pass_env (or auth_pass_file).",
     403: "The receiver knows these credentials and does not allow them to report. Use those of a writer.",
@@ -55,10 +58,14 @@ ADVICE_ON_STATUS = {
     408: "The receiver found the request too slow. A run would try again.",
     429: "The receiver works, but takes no more events for the moment. A run would wait and try again.",
 }
+"""What the user can do after an answer of this status."""
 
 
 def try_receiver(config: Path, say: Callable[[str], None], limits: Limits = LIMITS) -> int:
-    """Send one event to the receiver of a config, and say what happened. Returns the exit status.
+    """Send one event to the receiver of the file `config`, and say what happened.
+
+    `say` prints one line. `limits` are the waits for the receiver. Return the exit status: 0 if the event arrived, else
+    1.
 
     Raises
     ------
@@ -110,7 +117,7 @@ def advice_on(answer: Answer) -> str:
 
 
 def advice_on_words(what: str) -> str:
-    """Advice for the user about a `Trouble`, or about a text such as `status 404`."""
+    """Advice for the user about `what` went wrong: a `Trouble`, or a text such as `status 404`."""
     if what in ADVICE_ON_TROUBLE:
         return ADVICE_ON_TROUBLE[Trouble(what)]
     status = int(what.removeprefix("status ")) if what.removeprefix("status ").isdigit() else 0
@@ -143,6 +150,8 @@ def replay(
         Folders of results. Default: all folders in `results` of the working directory.
     config : Path or None
         Config with url and credentials. Default: the config with which this user ran each simulation.
+    say : callable
+        Prints one line.
     everything : bool
         Send all events again, also those that a receiver accepted or refused permanently. This is useful for a new
         receiver, or after a receiver was corrected. Events of a process that is alive are left to that process.

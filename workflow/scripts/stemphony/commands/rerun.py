@@ -35,6 +35,7 @@ from stemphony.paths import ResultPaths
 from stemphony.store import members, own_runs
 
 KEPT_SUFFIX = ".before-rerun"
+"""Suffix of a second name of a job file, under which it stays until the new file is there."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Choice:
     configurations: tuple[int, ...] = ()
 
     def pairs(self, found: SimulationStatus) -> list[PairStatus]:
-        """Select the chosen pairs from all pairs of a simulation.
+        """Select the chosen pairs from all pairs of a simulation, whose status is `found`.
 
         Raises
         ------
@@ -162,25 +163,12 @@ def rerun(
     dry_run: bool = False,
     extra: Sequence[str] = (),
 ) -> int:
-    """Say which pairs will be computed, and compute them.
+    """Say which pairs will be computed, and compute them. Return the exit status.
 
-    Parameters
-    ----------
-    given : Path
-        Folder of the simulation, or a file in it.
-    config : Path or None
-        Config file. Default: the one with which this user ran the simulation last.
-    verify : bool
-        Check every byte of the job files before pairs are chosen.
-    dry_run : bool
-        Only say which pairs would be computed.
-    snakefile, cores, profile, extra
-        See `run.run`.
-
-    Returns
-    -------
-    int
-        Exit status.
+    `given` is the folder of the simulation or a file in it, or a sweep for all its members. `choice` says which pairs
+    to compute again. `say` prints one line. `config` is the config file; default: the one with which this user ran the
+    simulation last. With `verify`, every byte of the job files is checked before pairs are chosen. With `dry_run`,
+    nothing is computed. `snakefile`, `cores`, `profile` and `extra` are as for `run.started`.
 
     Raises
     ------

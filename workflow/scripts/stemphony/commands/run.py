@@ -19,6 +19,7 @@ from stemphony.orchestration.preflight import require_writable
 from stemphony.paths import RESULTS, ResultPaths
 
 DRY_RUN = frozenset({"-n", "--dry-run", "--dryrun"})
+"""Options of Snakemake with which it only says what it would do."""
 
 
 def run(
@@ -31,7 +32,10 @@ def run(
     entries: Sequence[str] = (),
     may_replace: bool = False,
 ) -> int:
-    """Run a simulation, and say how it ended. See `started` for the parameters.
+    """Run a simulation, and say how it ended.
+
+    The parameters `snakefile`, `config`, `directory`, `cores`, `profile`, `extra`, `entries` and `may_replace`, and the
+    errors, are as for `started`.
 
     Returns
     -------
@@ -57,6 +61,8 @@ def started(
 
     Parameters
     ----------
+    snakefile, config : Path
+        Snakefile of Stemphony, and the file of the config.
     directory : Path
         Working directory, in which `results` and `logs` are made.
     cores : int

@@ -38,6 +38,10 @@ def show(config: Mapping[str, Any], file: Path, output: Path | None, xyz: bool, 
         File of the config.
     output : Path or None
         Picture to write. None: `picture_name` in the working directory.
+    xyz : bool
+        Whether to write the atoms, too.
+    say : callable
+        Prints one line.
 
     Raises
     ------

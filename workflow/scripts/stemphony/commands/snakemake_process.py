@@ -39,6 +39,8 @@ class SnakemakeProcess:
     command : sequence of str
     directory : Path
         Working directory.
+    result : ResultPaths
+        The simulation that the command computes.
     holds : bool
         Whether Snakemake takes its lock. A dry run does not.
     clock : callable
@@ -208,7 +210,7 @@ class _Display:
 
 
 def with_descendants(pid: int) -> list[int]:
-    """A process, and its descendants in the process group of this process. Parents come first."""
+    """The process `pid`, and its descendants in the process group of this process. Parents come first."""
     try:
         below = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -43,6 +43,7 @@ SILENT_S = 600.0
 SHOWN = 20
 """Most failed pairs that are listed one by one."""
 TRIED_AGAIN = "its run tries it again: "
+"""Beginning of the message of a failed pair that a run which is alive tries again."""
 
 
 class PairState(StrEnum):
@@ -194,7 +195,7 @@ class SimulationStatus:
 
 
 def by_defocus(pairs: Iterable[PairStatus]) -> list[str]:
-    """One short line per defocus: `defocus 2.5 nm: 0-3, 7`."""
+    """One short line per defocus of `pairs`: `defocus 2.5 nm: 0-3, 7`."""
     found: dict[float, list[int]] = {}
     for pair in pairs:
         found.setdefault(pair.defocus_nm, []).append(pair.configuration)
@@ -232,7 +233,7 @@ def result_in(given: Path) -> ResultPaths:
 
 
 def planned_in(result: ResultPaths) -> Campaign:
-    """The campaign that the last run planned.
+    """The campaign that the last run of the simulation `result` planned.
 
     Raises
     ------
@@ -257,6 +258,8 @@ def status_of(result: ResultPaths, verify: bool = False) -> SimulationStatus:
 
     Parameters
     ----------
+    result : ResultPaths
+        The simulation.
     verify : bool
         Check every byte of the job files, as the merge does, and of stem.nc. Otherwise check only lengths and digests.
 
@@ -405,9 +408,10 @@ class _Look:
 
 
 def show(given: Path, as_json: bool, verify: bool, say: Callable[[str], None]) -> int:
-    """Print the status of a simulation, as lines or as one JSON object. Returns the exit status.
+    """Print the status of a simulation or of a sweep. Return the exit status.
 
-    `verify` checks every byte of the job files.
+    `given` is its folder or a file in it. With `as_json`, it is one JSON object instead of lines. `verify` checks every
+    byte of the job files. `say` prints one line.
 
     Raises
     ------
