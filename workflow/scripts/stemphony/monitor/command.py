@@ -15,6 +15,7 @@ from stemphony.monitor.packages import require_packages
 DATABASE_HELP: Final = (
     "SQLite file or postgresql://… (default: $STEMPHONY_MONITOR_DB, else a file below ~/.local/share)"
 )
+"""Help text of the option `--db`, which several commands have."""
 
 
 def add_parser(commands: Any) -> None:

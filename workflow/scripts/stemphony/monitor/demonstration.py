@@ -18,7 +18,9 @@ from stemphony.interpreters import KEEP_OUT, PATH_VARIABLE
 from stemphony.monitor.server import Monitor, Options, say
 
 PACKAGES: Final = Path(__file__).resolve().parents[2]
+"""Folder that holds the package, for the processes that the demonstration starts."""
 REPOSITORY: Final = PACKAGES.parents[1]
+"""Folder of Stemphony with the config of the demonstration."""
 FOLDER: Final = Path("build") / "demo-monitor"
 """Folder of the demonstration. It is in the working directory, because an installed package is not writable."""
 _END_S: Final = 30

@@ -8,6 +8,7 @@ from typing import Final
 from stemphony.errors import MonitorError
 
 PACKAGES: Final = ("flask", "waitress", "sqlalchemy", "yaml")
+"""Names of the packages as Python imports them."""
 
 
 def require_packages() -> None:

@@ -17,6 +17,7 @@ HIDDEN: Final = "<hidden>"
 RUNNING: Final = "running"
 FINISHED: Final = "finished"
 FAILED: Final = "failed"
+"""States of a pair in the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,7 @@ _COLUMNS: Final = {
     kind: tuple(attribute.name for attribute in dataclasses.fields(kind))
     for kind in (SimulationSummary, PairSummary, DefocusSummary)
 }
+"""Columns of each table of summaries. Each attribute of the class is one column."""
 
 
 def columns_of(summary: SimulationSummary | PairSummary | DefocusSummary) -> dict[str, Any]:
@@ -225,7 +227,10 @@ def columns_of(summary: SimulationSummary | PairSummary | DefocusSummary) -> dic
 
 
 def event_key(simulation: str, event_id: str) -> bytes:
-    """Return 16 bytes that are equal for two copies of the same event. The database uses them to find duplicates."""
+    """Return 16 bytes that are equal for two copies of the same event. The database uses them to find duplicates.
+
+    `simulation` is the id of the simulation, and `event_id` that of the event.
+    """
     return hashlib.sha256(f"{simulation}\n{event_id}".encode()).digest()[:16]
 
 
@@ -241,6 +246,10 @@ def held_key(event: IncomingEvent) -> bytes:
 
 
 def held_key_of(simulation: str, event_id: str, sender: str, content: bytes) -> bytes:
-    """Return the key of `held_key` from the parts of an event."""
+    """Return the key of `held_key` from the parts of an event.
+
+    `simulation` is the id of the simulation, `event_id` that of the event, `sender` the credential, and `content` the
+    16 bytes that distinguish what a program wrote.
+    """
     parts = (simulation, event_id, sender, content.hex())
     return hashlib.sha256("\n".join(("held", *parts)).encode()).digest()[:16]

@@ -31,7 +31,9 @@ from stemphony.monitor.web.rate_limit import REQUESTS_PER_S, RateLimit
 from stemphony.monitor.web.services import Services
 
 DEFAULT_HOST: Final = "127.0.0.1"
+"""Address on which the monitor listens by default. Only this machine can reach it."""
 DEFAULT_PORT: Final = 8000
+"""Port on which the monitor listens by default."""
 CONNECTIONS: Final = 5000
 """Most connections at once. A job that reports every few seconds keeps one. Further clients wait for a free one."""
 
@@ -61,7 +63,19 @@ class Options:
 
 
 class Monitor:
-    """One monitor. `serve` runs it in the calling thread, and `start` in a new thread. `close` ends it."""
+    """One monitor. `serve` runs it in the calling thread, and `start` in a new thread. `close` ends it.
+
+    Parameters
+    ----------
+    options : Options
+    say : callable
+        Takes one line for the log.
+
+    Raises
+    ------
+    MonitorError
+        An option is not allowed, credentials are missing, the port is in use, or the database cannot be used.
+    """
 
     def __init__(self, options: Options, say: Callable[[str], None]) -> None:
         settings = TargetSettings.read(options.notify) if options.notify else TargetSettings()
@@ -130,7 +144,13 @@ class Monitor:
 
 
 def serve(options: Options) -> int:
-    """Run a monitor in this process until SIGINT or SIGTERM. Return the exit status."""
+    """Run a monitor with these `options` in this process until SIGINT or SIGTERM. Return the exit status.
+
+    Raises
+    ------
+    MonitorError
+        As for `Monitor`.
+    """
     _log_to_stderr()
     monitor = Monitor(options, say)
     signal.signal(signal.SIGTERM, _end)
@@ -141,7 +161,7 @@ def serve(options: Options) -> int:
 
 
 def say(text: str) -> None:
-    """Print one line for the log of the monitor."""
+    """Print `text` as one line of the log of the monitor, on stderr."""
     print(f"stemphony monitor: {text}", file=sys.stderr, flush=True)
 
 

@@ -81,16 +81,19 @@ class Outlook:
 
 
 def silence_allowed_s(simulation: SimulationSummary, stale_after_s: float = STALE_AFTER_S) -> float:
-    """Return the silence after which a run is stale [s]: `stale_after_s`, or five usual pauses if these are longer.
+    """Return the silence after which the run of a `simulation` is stale [s].
 
-    The usual pauses count for one day at most.
+    It is `stale_after_s` [s], or five usual pauses if these are longer. The usual pauses count for one day at most.
     """
     usual = simulation.pauses_s / simulation.pauses if simulation.pauses else 0.0
     return max(stale_after_s, min(STALE_PAUSES * usual, MAX_STALE_AFTER_S))
 
 
 def state_of(simulation: SimulationSummary, now: float, stale_after_s: float = STALE_AFTER_S) -> State:
-    """Return the state of a simulation at the time `now`. Only the receiver's clock measures silence."""
+    """Return the state of a `simulation` at `now` [s since 1970]. Only the receiver's clock measures silence.
+
+    `stale_after_s` is the shortest silence after which a run is stale [s].
+    """
     if simulation.ended:
         return END_STATES[simulation.ended]
     silent = now - simulation.last_received > silence_allowed_s(simulation, stale_after_s)
@@ -98,7 +101,10 @@ def state_of(simulation: SimulationSummary, now: float, stale_after_s: float = S
 
 
 def cell_state(state: str, pair_run: int, simulation: SimulationSummary) -> CellState:
-    """Return the state of a pair. A pair that was running has stopped if its run has ended or is not the latest."""
+    """Return the state of a pair whose `state` in the database is of the run `pair_run`.
+
+    A pair that was running has stopped if its run has ended or is not the latest run of the `simulation`.
+    """
     if state == FINISHED:
         return CellState.FINISHED
     if state == FAILED:
@@ -114,7 +120,7 @@ def pairs_of(simulation: SimulationSummary) -> int:
 
 
 def finished_of(simulation: SimulationSummary) -> int:
-    """Return the number of finished pairs: pairs of this run, and pairs of earlier runs that this run keeps.
+    """Return the number of finished pairs of a `simulation`: of this run, and of earlier runs that this run keeps.
 
     No event lists the pairs that a run keeps. Their number follows from the number of jobs in START_SIMULATION.
     """
@@ -139,12 +145,11 @@ def progress_of(simulation: SimulationSummary) -> float:
 
 
 def outlook_of(simulation: SimulationSummary, now: float) -> Outlook | None:
-    """Estimate when a run ends, as a range. Returns None if the run has ended, or is too young for an estimate.
+    """Estimate when the run of a `simulation` ends, as a range. `now` is in seconds since 1970.
 
-    One limit of the range uses the mean rate of the whole run. The other limit uses the mean rate of the last quarter.
-    The range is wider while the run has finished only few configurations.
-
-    `now` is in seconds since 1970.
+    Return None if the run has ended, or is too young for an estimate. One limit of the range uses the mean rate of the
+    whole run. The other limit uses the mean rate of the last quarter. The range is wider while the run has finished
+    only few configurations.
     """
     total, done = pairs_of(simulation), _done(simulation)
     elapsed = simulation.latest_time - simulation.run_started

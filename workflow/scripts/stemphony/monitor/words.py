@@ -7,10 +7,11 @@ from typing import Final
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
+"""Lengths of a minute, an hour and a day [s]."""
 
 
 def time_span(seconds: float) -> str:
-    """Return a time span in at most two units: `8 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    """Return `seconds` [s] as a time span in at most two units: `8 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
     whole = max(0, round(seconds))
     if whole < 90:
         return f"{whole} s"
@@ -24,7 +25,7 @@ def time_span(seconds: float) -> str:
 
 
 def time_span_range(earliest_s: float, latest_s: float) -> str:
-    """Return a range of time spans, or `about` one time span if both ends have the same text."""
+    """Return the range from `earliest_s` to `latest_s` [s], or `about` one time span if both have the same text."""
     early, late = time_span(_rounded(earliest_s)), time_span(_rounded(latest_s))
     if early == late:
         return f"about {late}"

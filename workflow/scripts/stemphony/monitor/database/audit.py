@@ -29,7 +29,10 @@ class Entry:
 
 
 def share_with_operators(connection: Connection) -> None:
-    """Make other transactions that call this function wait for the end of this one. With SQLite, they always wait."""
+    """Make other transactions that call this function wait for the end of the transaction of `connection`.
+
+    With SQLite, they always wait.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
 
@@ -39,12 +42,16 @@ def note(connection: Connection, now: float, action: str, uid: str, details: str
 
     Parameters
     ----------
+    connection : Connection
+        An open transaction, in which the action happens.
     now : float
         Time of the action [s since 1970].
     action : str
         Name of the action, in one word.
     uid : str
         Id of the simulation, or empty.
+    details : str
+        What exactly was done, in words.
     """
     table = schema.AUDIT
     row = int(connection.execute(select(func.max(table.c.row))).scalar() or 0) + 1
@@ -60,7 +67,10 @@ def note(connection: Connection, now: float, action: str, uid: str, details: str
 
 
 def listed(connection: Connection, uid: str = "") -> list[Entry]:
-    """Return the latest actions, those of one simulation if `uid` is given, the latest first."""
+    """Return the latest actions, at most `LISTED`, the latest first. With `uid`, only those of this simulation.
+
+    `connection` is an open transaction.
+    """
     table = schema.AUDIT
     question = select(table.c.time, table.c.operator, table.c.action, table.c.uid, table.c.details)
     if uid:

@@ -21,12 +21,14 @@ from stemphony.monitor.database import schema
 from stemphony.monitor.database.connection import Database, reason
 
 _NO_HARD_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""Errors of a file system that has no hard links. The backup then gets its name in another way."""
 
 
 _SECRETS: Final = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 """Keywords of libpq that hold a secret and have no environment variable. `password` has a variable."""
 
 _SERVICE: Final = "stemphony"
+"""Name of the section in the service file of libpq that carries the secrets of a connection to pg_dump."""
 
 
 def backup(database: Database, file: Path) -> str:

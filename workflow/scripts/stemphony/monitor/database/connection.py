@@ -52,6 +52,7 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
         "smb3", "smbfs", "wekafs",
     }
 )  # fmt: skip
+"""Types of file systems in /proc/mounts on which locks of SQLite are not reliable."""
 
 
 _KEYWORDS: Final = re.compile(
@@ -256,7 +257,10 @@ class Database:
 
     @staticmethod
     def exists(given: str | None) -> bool:
-        """Return whether the file of SQLite exists. True for PostgreSQL, where only the server knows."""
+        """Return whether the file of SQLite exists. True for PostgreSQL, where only the server knows.
+
+        `given` is the value of `--db`, see `database_url`.
+        """
         url = database_url(given)
         return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
 
@@ -368,7 +372,10 @@ def reason(error: Exception) -> str:
 
 
 def is_away(error: Exception) -> bool:
-    """Return whether the database failed and not the statement. Then the same statement may succeed later."""
+    """Return whether `error` shows that the database failed and not the statement.
+
+    Then the same statement may succeed later.
+    """
     if isinstance(error, OperationalError | InterfaceError):
         # SQLite raises the same class of error for a statement that it does not understand.
         return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR

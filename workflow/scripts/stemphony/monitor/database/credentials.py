@@ -20,6 +20,7 @@ from stemphony.errors import MonitorError
 from stemphony.monitor.database import schema
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Allowed names of a credential: at most 64 characters, and no colon, which basic authentication cannot transport."""
 
 
 class Role(StrEnum):
@@ -62,7 +63,8 @@ def require_name(name: str) -> None:
 def add(connection: Connection, name: str, role: Role, now: float) -> str:
     """Create a credential and return its secret. The secret is stored nowhere.
 
-    `now` is the time of creation [s since 1970].
+    `connection` is an open transaction, `name` and `role` are those of the credential, and `now` is the time of
+    creation [s since 1970].
 
     Raises
     ------
@@ -80,7 +82,7 @@ def add(connection: Connection, name: str, role: Role, now: float) -> str:
 
 
 def revoke(connection: Connection, name: str) -> None:
-    """Remove a credential. The monitor then refuses it.
+    """Remove the credential `name` through `connection`, an open transaction. The monitor then refuses it.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def revoke(connection: Connection, name: str) -> None:
 
 
 def listed(connection: Connection) -> list[Credential]:
-    """Return all credentials, ordered by name."""
+    """Return all credentials, ordered by name. `connection` is an open transaction."""
     table = schema.CREDENTIAL
     question = select(table.c.name, table.c.role, table.c.digest, table.c.created).order_by(table.c.name)
     return [

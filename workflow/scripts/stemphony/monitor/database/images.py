@@ -20,6 +20,7 @@ LISTED_IMAGES: Final = 60
 """Most images on a page, because all of them are on the screen together."""
 
 _WHITE: Final = 255
+"""Largest value of a pixel. Images have 8 bits."""
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class MeanImage:
 
     @classmethod
     def from_columns(cls, row: Any) -> Self:
-        """Make an object from the columns of its table."""
+        """Make an object from `row`, a row of its table."""
         image = cls(
             row.detector, row.width, row.number, width_nm=row.width_nm, height_nm=row.height_nm, repeats=row.repeats
         )
@@ -99,10 +100,11 @@ def _scale(image: Preview) -> tuple[float | None, float | None, str]:
 
 
 def keep(connection: Connection, pair: PairSummary, image: Preview, revision: int) -> None:
-    """Add the image of a pair to the mean of its defocus and detector.
+    """Add the `image` of a `pair` to the mean of its defocus and detector.
 
-    The image replaces an earlier image of the same pair. If `revision` changes, the page loads the mean again. A
-    defocus has at most `PREVIEW_IMAGES` detectors. Images of further detectors are not kept.
+    The image replaces an earlier image of the same pair. `revision` is the row of the event: if it changes, the page
+    loads the mean again. A defocus has at most `PREVIEW_IMAGES` detectors. Images of further detectors are not kept.
+    `connection` is an open transaction.
     """
     one, total = schema.PREVIEW, schema.PREVIEW_SUM
     of_defocus = and_(one.c.simulation == pair.simulation, one.c.defocus_key == pair.defocus_key)
@@ -131,13 +133,20 @@ def keep(connection: Connection, pair: PairSummary, image: Preview, revision: in
 
 
 def forget(connection: Connection, simulation: int) -> None:
-    """Delete the images of a simulation. All are deleted, because their senders are not recorded."""
+    """Delete the images of the simulation with row `simulation`. `connection` is an open transaction.
+
+    All are deleted, because their senders are not recorded.
+    """
     for table in (schema.PREVIEW, schema.PREVIEW_SUM):
         connection.execute(delete(table).where(table.c.simulation == simulation))
 
 
 def mean_of(connection: Connection, simulation: int, defocus_key: str, detector: str) -> MeanImage | None:
-    """Return the mean image of a defocus and detector, or None if none of its jobs has sent an image."""
+    """Return the mean image of a defocus and detector, or None if none of its jobs has sent an image.
+
+    `simulation` is the row of the simulation, and `defocus_key` the key of the defocus. `connection` is an open
+    transaction.
+    """
     found = connection.execute(select(schema.PREVIEW_SUM).where(_sum_at(simulation, defocus_key, detector))).first()
     return MeanImage.from_columns(found) if found else None
 
@@ -148,7 +157,10 @@ def _sum_at(simulation: int, defocus_key: str, detector: str) -> ColumnElement[b
 
 
 def listed(connection: Connection, simulation: int) -> list[ImageEntry]:
-    """Return the mean images of a simulation by defocus and detector, at most `LISTED_IMAGES`."""
+    """Return the mean images of the simulation with row `simulation`, at most `LISTED_IMAGES`.
+
+    They are ordered by defocus and detector. `connection` is an open transaction.
+    """
     table, defocus = schema.PREVIEW_SUM, schema.DEFOCUS
     here = and_(defocus.c.simulation == table.c.simulation, defocus.c.key == table.c.defocus_key)
     own = table.c

@@ -22,6 +22,7 @@ _TYPES: Final = {
     "sqlite": {"bytes": "BLOB", "row": "INTEGER"},
     "postgresql": {"bytes": "BYTEA", "row": "BIGINT"},
 }
+"""Types that replace `{bytes}` and `{row}` in `CHANGES`, for each database."""
 
 
 def latest_version() -> int:
@@ -30,7 +31,7 @@ def latest_version() -> int:
 
 
 def version_of(connection: Connection) -> int:
-    """Return the version of the schema in a database, 0 for an empty database.
+    """Return the version of the schema in the database of `connection`, 0 for an empty database.
 
     Raises
     ------

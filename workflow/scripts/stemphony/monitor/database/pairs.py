@@ -53,9 +53,10 @@ class DefocusRow:
 
 
 def defoci(connection: Connection, simulation: int) -> list[DefocusRow]:
-    """Return the defoci that events have named, ordered by value.
+    """Return the defoci of the simulation with row `simulation` that events have named, ordered by value.
 
-    A defocus is left out if only an earlier run planned it and no job of it has begun.
+    A defocus is left out if only an earlier run planned it and no job of it has begun. `connection` is an open
+    transaction.
     """
     table, run, pair = schema.DEFOCUS, schema.SIMULATION.c, schema.PAIR.c
     latest = select(run.run).where(run.row == simulation).scalar_subquery()
@@ -78,6 +79,10 @@ def cells(
 
     Parameters
     ----------
+    connection : Connection
+        An open transaction.
+    simulation : SimulationSummary
+        The simulation of the pairs. Its latest run decides which pairs have stopped.
     since : int
         Only pairs that changed after this revision.
     after : (str, int) or None
@@ -104,21 +109,31 @@ def cells(
 
 
 def pair(connection: Connection, simulation: SimulationSummary, key: str, configuration: int) -> Pair | None:
-    """Return one pair, or None if no event has named it."""
+    """Return one pair of a `simulation`, or None if no event has named it.
+
+    `key` is the key of its defocus, and `configuration` the index of its configuration. `connection` is an open
+    transaction.
+    """
     table = schema.PAIR
     question = _question(simulation).where(table.c.defocus_key == key, table.c.configuration == configuration)
     return next(iter(_pairs(connection, simulation, question)), None)
 
 
 def failed_pairs(connection: Connection, simulation: SimulationSummary) -> list[Pair]:
-    """Return the pairs whose latest attempt failed, the latest first, at most `LISTED_FAILED`."""
+    """Return the pairs of a `simulation` whose latest attempt failed, the latest first, at most `LISTED_FAILED`.
+
+    `connection` is an open transaction.
+    """
     table = schema.PAIR
     question = _question(simulation).where(table.c.state == FAILED).order_by(table.c.updated.desc())
     return _pairs(connection, simulation, question.limit(LISTED_FAILED))
 
 
 def failed_earlier(connection: Connection, simulation: SimulationSummary) -> int:
-    """Return how many pairs failed in an earlier run and were not tried again in the latest one."""
+    """Return how many pairs of a `simulation` failed in an earlier run and were not tried again in the latest one.
+
+    `connection` is an open transaction.
+    """
     if not simulation.failed:
         return 0
     table = schema.PAIR
@@ -127,7 +142,10 @@ def failed_earlier(connection: Connection, simulation: SimulationSummary) -> int
 
 
 def running_pairs(connection: Connection, simulation: SimulationSummary) -> list[Pair]:
-    """Return the pairs that run now, the most advanced first, at most `LISTED_RUNNING`."""
+    """Return the pairs of a `simulation` that run now, the most advanced first, at most `LISTED_RUNNING`.
+
+    `connection` is an open transaction.
+    """
     if simulation.ended:
         return []
     table = schema.PAIR

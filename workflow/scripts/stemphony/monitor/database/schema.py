@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 METADATA: Final = MetaData()
+"""All tables of the database."""
 
 NO_SIMULATION: Final = 0
 """Value of `event.simulation` for the event of `stemphony report test`. The event is stored, but no page shows it."""
@@ -80,6 +81,7 @@ SIMULATION: Final = Table(
     # Number of events that are kept but not counted.
     Column("held", Integer, nullable=False, server_default="0"),
 )
+"""The summary of each simulation, as `records.SimulationSummary`."""
 
 DEFOCUS: Final = Table(
     "defocus",
@@ -90,6 +92,7 @@ DEFOCUS: Final = Table(
     Column("defocus_index", Integer),
     Column("run", Integer, nullable=False),
 )
+"""Each defocus of a simulation that an event has named or planned."""
 
 PAIR: Final = Table(
     "pair",
@@ -111,6 +114,7 @@ PAIR: Final = Table(
     Column("revision", BigInteger, nullable=False),
     Index("pair_changes", "simulation", "revision"),
 )
+"""The summary of each pair that an event has named, as `records.PairSummary`."""
 
 PARAMETER: Final = Table(
     "parameter",
@@ -120,6 +124,7 @@ PARAMETER: Final = Table(
     Column("value", Text, nullable=False),
     Index("parameter_names", "name"),
 )
+"""The custom parameters of each simulation."""
 
 PREVIEW: Final = Table(
     "preview",
@@ -132,6 +137,7 @@ PREVIEW: Final = Table(
     Column("high", Double, nullable=False),
     Column("pixels", LargeBinary, nullable=False),
 )
+"""The latest image of each pair and detector."""
 
 # The sum of the images of a defocus and detector. All of them have one size.
 PREVIEW_SUM: Final = Table(
@@ -179,6 +185,7 @@ EVENT: Final = Table(
     Index("event_held", "simulation", "row", sqlite_where=text("held <> ''"), postgresql_where=text("held <> ''")),
     Index("event_notable", "simulation", "row", sqlite_where=text("notable = 1"), postgresql_where=text("notable = 1")),
 )
+"""Each event as it arrived, without its image, and what decides whether it counts."""
 
 CREDENTIAL: Final = Table(
     "credential",
@@ -188,6 +195,7 @@ CREDENTIAL: Final = Table(
     Column("digest", Text, nullable=False),
     Column("created", Double, nullable=False),
 )
+"""The credentials of senders and readers. Secrets themselves are not stored."""
 
 # Events that a sender sends under one id are stored under another id. `stemphony monitor simulation move` writes this.
 MOVED: Final = Table(
@@ -248,3 +256,4 @@ NOTIFICATION: Final = Table(
     Column("notice", Text, nullable=False),
     Index("notification_due", "due", sqlite_where=text("due IS NOT NULL"), postgresql_where=text("due IS NOT NULL")),
 )
+"""Each notification to a target: one that waits, is delivered, or is given up."""

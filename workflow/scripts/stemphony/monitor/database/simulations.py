@@ -48,9 +48,10 @@ class Filter:
 def listed(
     connection: Connection, wanted: Filter, now: float, stale_after_s: float = STALE_AFTER_S
 ) -> list[SimulationSummary]:
-    """Return one page of the simulations that a filter selects. Simulations without an end come first, then the latest.
+    """Return one page of the simulations that the filter `wanted` selects.
 
-    `now` [s since 1970] and `stale_after_s` decide which simulations are silent.
+    Simulations without an end come first, then the latest. `now` [s since 1970] and `stale_after_s` [s] decide which
+    simulations are silent. `connection` is an open transaction.
     """
     table = schema.SIMULATION
     question = select(table).order_by(case((table.c.ended == "", 0), else_=1), table.c.row.desc())
@@ -84,7 +85,7 @@ def _is_silent(now: float, stale_after_s: float) -> ColumnElement[bool]:
 
 
 def simulation(connection: Connection, row: int) -> SimulationSummary | None:
-    """Return one simulation, or None if there is no such row."""
+    """Return the simulation with this `row`, or None if there is none. `connection` is an open transaction."""
     table = schema.SIMULATION
     return next(iter(_summaries(connection, select(table).where(table.c.row == row))), None)
 
@@ -96,6 +97,8 @@ def newly_silent(
 
     Parameters
     ----------
+    connection : Connection
+        An open transaction.
     now : float
         Seconds since 1970.
     stale_after_s : float
@@ -126,7 +129,10 @@ def _summaries(connection: Connection, question: Select[Any]) -> list[Simulation
 
 
 def counts(connection: Connection, now: float, stale_after_s: float = STALE_AFTER_S) -> dict[State, int]:
-    """Return how many simulations are in each state at `now` [s since 1970]."""
+    """Return how many simulations are in each state at `now` [s since 1970].
+
+    `stale_after_s` [s] decides which simulations are silent. `connection` is an open transaction.
+    """
     table = schema.SIMULATION
     found = dict.fromkeys(State, 0)
     for ended, number in connection.execute(select(table.c.ended, func.count()).group_by(table.c.ended)):
@@ -142,7 +148,10 @@ def counts(connection: Connection, now: float, stale_after_s: float = STALE_AFTE
 
 
 def parameters(connection: Connection, rows: Sequence[int]) -> dict[int, dict[str, str]]:
-    """Return the custom parameters of simulations, by row."""
+    """Return the custom parameters of the simulations with these `rows`, by row.
+
+    `connection` is an open transaction.
+    """
     table = schema.PARAMETER
     found: dict[int, dict[str, str]] = {row: {} for row in rows}
     question = select(table).where(table.c.simulation.in_(rows)).order_by(table.c.name)
@@ -152,7 +161,10 @@ def parameters(connection: Connection, rows: Sequence[int]) -> dict[int, dict[st
 
 
 def parameter_choices(connection: Connection) -> dict[str, list[str]]:
-    """Return names of custom parameters with their values, for the filters. The most frequent ones are chosen."""
+    """Return names of custom parameters with their values, for the filters. The most frequent ones are chosen.
+
+    `connection` is an open transaction.
+    """
     table, newest = schema.PARAMETER, schema.SIMULATION.c.row
     question = (
         select(table.c.name, table.c.value, func.count().label("number"))

@@ -16,6 +16,7 @@ from stemphony.paths import is_label
 from stemphony.status.events import Event, clean_text, event_id
 
 EVENTS_PER_PAGE: Final = 100
+"""Most events in one list. A link leads to the events before them."""
 
 RESULT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 """Allowed values of `simulation.name` in a config. Users paste commands from the pages, so the pages show no command
@@ -60,6 +61,10 @@ def events(
 
     Parameters
     ----------
+    connection : Connection
+        An open transaction.
+    simulation : int
+        Row of the simulation.
     before : int
         Only events with a smaller row. 0: all rows.
     all_of_them : bool
@@ -113,7 +118,10 @@ class HeldEvents:
 
 
 def held_events(connection: Connection, simulation: SimulationSummary) -> list[HeldEvents]:
-    """Return how many events of a simulation are kept but not counted, by sender and reason."""
+    """Return how many events of a `simulation` are kept but not counted, by sender and reason.
+
+    `connection` is an open transaction.
+    """
     if not simulation.held:
         return []
     table = schema.EVENT.c
@@ -125,7 +133,10 @@ def held_events(connection: Connection, simulation: SimulationSummary) -> list[H
 
 
 def result_name(connection: Connection, simulation: SimulationSummary) -> str:
-    """Return the name of the result folder from START_SIMULATION of the latest run. Empty if it is not known."""
+    """Return the name of the result folder of a `simulation`, from START_SIMULATION of its latest run.
+
+    The name is empty if it is not known. `connection` is an open transaction.
+    """
     table = schema.EVENT
     start = event_id(simulation.uid, simulation.run, Event.START_SIMULATION)
     body = connection.execute(select(table.c.body).where(table.c.key == event_key(simulation.uid, start))).scalar()

@@ -12,12 +12,12 @@ from stemphony.monitor.database.connection import Database
 
 
 def insert(database: Database, table: Table) -> Any:
-    """Return the INSERT statement of the database's own dialect, which has `on_conflict_…`."""
+    """Return the INSERT statement into `table` in the dialect of the `database`, which has `on_conflict_…`."""
     return sqlite.insert(table) if database.is_sqlite else postgresql.insert(table)
 
 
 class Upsert:
-    """Insert rows, or replace rows with the same primary key.
+    """Insert rows into a `table` of the `database`, or replace rows with the same primary key.
 
     The statement is compiled once. SQLAlchemy itself would compile it at each call, which takes a millisecond.
     """
@@ -33,7 +33,7 @@ class Upsert:
         self._positions: Sequence[str] | None = compiled.positiontup
 
     def execute(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows with all columns, in one statement."""
+        """Write `rows` in one statement. Each row has all columns by name. `connection` is an open transaction."""
         values: list[Any] = list(rows)
         if self._positions is not None:
             values = [tuple(row[name] for name in self._positions) for row in values]

@@ -29,7 +29,10 @@ class Bookkeeping:
         self._cache = cache
 
     def judge(self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent) -> str:
-        """Return why an event must not change its simulation, one of `Held`, or an empty text."""
+        """Return why `event` must not change its `simulation`, one of `Held`, or an empty text.
+
+        `connection` is an open transaction, in which missing summaries are read.
+        """
         reason = judge(simulation, event)
         if reason or not event.defocus_key:
             return reason
@@ -41,7 +44,11 @@ class Bookkeeping:
         return judge_attempt(self._cache.pair(connection, place), event)
 
     def update(self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent, row: int) -> Change:
-        """Update all summaries by an event that counts. Return what else the event changed."""
+        """Update all summaries by an `event` that counts. Return what else the event changed.
+
+        `simulation` is the summary of its simulation, and `row` the row of the event. `connection` is an open
+        transaction.
+        """
         known = is_known(event.name)
         change = update_simulation(simulation, event) if known else note_unknown(simulation, event)
         if event.name == Event.START_SIMULATION and not simulation.owner:

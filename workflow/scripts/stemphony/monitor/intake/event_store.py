@@ -45,7 +45,7 @@ class EventStore:
     def store(
         self, connection: Connection, events: Sequence[IncomingEvent]
     ) -> tuple[list[Fate], list[tuple[SimulationSummary, str]]]:
-        """Insert events and update the summaries.
+        """Insert `events` and update the summaries. `connection` is an open transaction.
 
         An event that the database already has is a duplicate. An event that must not change its simulation is inserted,
         but not counted.
@@ -224,6 +224,7 @@ _SAME_NAMES: Final = (
     "key", "event_id", "name", "time", "received", "run", "job", "attempt", "seq", "defocus_key", "configuration",
     "body", "sender", "content",
 )  # fmt: skip
+"""Attributes of an event that are columns of the same name."""
 
 
 def _columns(event: IncomingEvent, row: int, simulation: int) -> dict[str, Any]:

@@ -33,15 +33,22 @@ from stemphony.status.events import (
 _NUMBERS: Final = (
     "num_threads", "num_processors", "num_defoci", "num_configurations", "num_jobs", "num_failed", "num_never_ran",
 )  # fmt: skip
+"""Keys of an event whose values are counts, at most `MAX_COUNT`."""
 _OWN_CONTENT: Final = RESERVED_KEYS - {"event", "event_id", *PREVIEW_KEYS}
+"""Keys whose values distinguish two events with the same id. Custom parameters and images do not."""
 _MAX_DEFOCUS_NM: Final = 1e9
+"""Largest defocus that an event may have [nm]. It is far beyond every microscope."""
 _MS_PER_S: Final = 1000
+"""Milliseconds per second. An event without `seq` has its time [ms] as its position."""
 _FIRST_PLAUSIBLE_TIME: Final = 946_684_800.0
 """The year 2000, in seconds since 1970. A clock that was never set gives an earlier time."""
 
 
 class Refused(Exception):
-    """A request that is not valid, with the HTTP status of the answer and a message for the author of the client."""
+    """A request that is not valid.
+
+    `status` is the HTTP status of the answer, and `what` a message for the author of the client.
+    """
 
     def __init__(self, status: int, what: str) -> None:
         super().__init__(what)
@@ -70,7 +77,9 @@ def read_event(body: bytes, received: float, sender: str = "") -> IncomingEvent:
 
 
 def read_batch(body: bytes, received: float, sender: str = "") -> list[IncomingEvent]:
-    """Return the events in the body of a request, a JSON array. Parameters as for `read_event`.
+    """Return the events in the `body` of a request, a JSON array.
+
+    `received` and `sender` are as for `read_event`.
 
     Raises
     ------
@@ -90,7 +99,9 @@ def read_batch(body: bytes, received: float, sender: str = "") -> list[IncomingE
 
 
 def read_stored(body: str, received: float, event_id: str, sender: str) -> IncomingEvent:
-    """Make the event that arrived at `received` [s since 1970] from its stored body. Its image is left out.
+    """Make the event that arrived at `received` [s since 1970] from its stored `body`. Its image is left out.
+
+    `event_id` is its id, which the body may lack, and `sender` the name of the credential that sent it.
 
     Raises
     ------

@@ -38,6 +38,7 @@ The hooks of one run use the same clock. If this clock is set, it changes by som
 """
 
 _ENDS: Final = (Event.FINISH.value, Event.FAILED.value, Event.CANCELLED.value)
+"""Events that end a run."""
 
 
 class Held(StrEnum):
@@ -70,7 +71,7 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 def judge(simulation: SimulationSummary, event: IncomingEvent) -> str:
-    """Return why an event must not change a simulation, a value of `Held`. Empty if it may."""
+    """Return why `event` must not change its `simulation`, a value of `Held`. Empty if it may."""
     if not simulation.takes_from(event.sender):
         return Held.SENDER
     is_unclaimed = bool(event.sender) and not simulation.owner and not claims(simulation, event)
@@ -89,13 +90,16 @@ def judge(simulation: SimulationSummary, event: IncomingEvent) -> str:
 
 
 def claims(simulation: SimulationSummary, event: IncomingEvent) -> bool:
-    """Return whether an event is the START_SIMULATION that says to which credential a simulation belongs."""
+    """Return whether `event` is the START_SIMULATION that says to which credential `simulation` belongs."""
     is_possible = event.run <= max(simulation.run, 0) + MAX_RUN_STEP
     return event.name == Event.START_SIMULATION and bool(event.sender) and not simulation.owner and is_possible
 
 
 def judge_pair(simulation: SimulationSummary, known: Mapping[str, DefocusSummary], event: IncomingEvent) -> str:
-    """Return why an event must not add its defocus to a simulation. Empty if it may."""
+    """Return why `event` must not add its defocus to its `simulation`. Empty if it may.
+
+    `known` has the defoci of the simulation, by key.
+    """
     if event.defocus_key in known or event.run != simulation.run or not simulation.start_told:
         return ""
     of_this_run = sum(entry.run == simulation.run for entry in known.values())
@@ -103,18 +107,18 @@ def judge_pair(simulation: SimulationSummary, known: Mapping[str, DefocusSummary
 
 
 def judge_attempt(pair: PairSummary, event: IncomingEvent) -> str:
-    """Return why an event must not change a pair. Empty if it may."""
+    """Return why `event` must not change its `pair`. Empty if it may."""
     return Held.NUMBER if event.attempt > max(pair.attempt, 0) + MAX_ATTEMPT_STEP else ""
 
 
 def contradicts_end(simulation: SimulationSummary, event: IncomingEvent) -> bool:
-    """Return whether the start of a run is later than its end. Then the end is wrong."""
+    """Return whether `event` starts the latest run of `simulation` later than the run ended. Then the end is wrong."""
     is_start = event.name == Event.START_SIMULATION and not event.foreign and event.run == simulation.run
     return is_start and simulation.ended_at is not None and event.time > simulation.ended_at + CONTRADICTION_S
 
 
 def contradicts_run(simulation: SimulationSummary, event: IncomingEvent) -> bool:
-    """Return whether the start of an earlier run is later than that of the latest run. Then the latest run is wrong.
+    """Return whether `event` starts an earlier run of `simulation` later than the latest run. Then the latest is wrong.
 
     The number of a run is claimed in the results folder, so a later start has a larger number.
     """

@@ -44,7 +44,7 @@ def _writing(database: Database) -> Iterator[Connection]:
 
 
 def find(connection: Connection, which: str) -> SimulationSummary:
-    """Return the simulation of a row or an id.
+    """Return the simulation whose row or id is `which`. `connection` is an open transaction.
 
     Raises
     ------
@@ -70,6 +70,8 @@ def repair(
 
     Parameters
     ----------
+    database, which : Database, str
+        The database, and row or id of the simulation.
     reject : sequence of int
         Rows of events that must not count in any case.
     portion_s : float
@@ -78,7 +80,7 @@ def repair(
     Raises
     ------
     MonitorError
-        There is no such simulation or event.
+        There is no such simulation or event, or the database cannot be changed.
     """
     with _writing(database) as connection:
         simulation = find(connection, which)
@@ -100,7 +102,12 @@ def repair(
 def share(database: Database, which: str, name: str, is_shared: bool = True) -> SimulationSummary:
     """Allow another credential to send events of a simulation. With `is_shared` False, end this permission.
 
-    `which` is the row or the id of the simulation. `name` is the credential.
+    `which` is the row or the id of the simulation in `database`, and `name` the credential. Return the new summary.
+
+    Raises
+    ------
+    MonitorError
+        There is no such simulation or credential, or the database cannot be changed.
     """
     with _writing(database) as connection:
         simulation = find(connection, which)
@@ -115,7 +122,12 @@ def share(database: Database, which: str, name: str, is_shared: bool = True) -> 
 def give(database: Database, which: str, name: str) -> SimulationSummary:
     """Make a simulation belong to another credential. Its images are deleted, because the old one may have sent them.
 
-    `which` is the row or the id of the simulation. `name` is the credential.
+    `which` is the row or the id of the simulation in `database`, and `name` the credential. Return the new summary.
+
+    Raises
+    ------
+    MonitorError
+        There is no such simulation or credential, or the database cannot be changed.
     """
     with _writing(database) as connection:
         simulation = find(connection, which)
@@ -132,8 +144,10 @@ def move(database: Database, which: str, sender: str, target: str) -> Simulation
 
     Parameters
     ----------
-    which : str
-        Row or id of the simulation.
+    database, which : Database, str
+        The database, and row or id of the simulation.
+    sender : str
+        Name of the credential whose events are moved.
     target : str
         Id of the new simulation. Empty: the id of the old simulation with the name of the sender.
 
@@ -183,7 +197,12 @@ def _move_some(connection: Connection, simulation: SimulationSummary, new: Simul
 def delete_simulation(database: Database, which: str) -> int:
     """Delete a simulation with all its events, in portions. Return the number of events.
 
-    `which` is the row or the id of the simulation.
+    `which` is the row or the id of the simulation in `database`.
+
+    Raises
+    ------
+    MonitorError
+        There is no such simulation, or the database cannot be changed.
     """
     with _writing(database) as connection:
         simulation = find(connection, which)

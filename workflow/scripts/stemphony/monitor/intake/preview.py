@@ -14,6 +14,7 @@ KEPT_APART: Final = "<preview>"
 """Text that replaces the image in the stored event. Another table stores the image."""
 
 _MAX_DETECTOR_CHARACTERS: Final = 100
+"""Longest name of a detector with an image [characters]."""
 _LARGEST: Final = 1e100
 """Largest value of a pixel. A larger value would overflow in the sum over many images."""
 

@@ -61,7 +61,7 @@ class Rebuild:
         self._last = 0
 
     def step(self, connection: Connection, most_s: float) -> bool:
-        """Continue for about `most_s` seconds. Return whether all events are read."""
+        """Continue for about `most_s` [s]. Return whether all events are read. `connection` is a new transaction."""
         until = time.monotonic() + most_s
         while True:
             if self._wrong:
@@ -74,7 +74,10 @@ class Rebuild:
                 return False
 
     def finish(self, connection: Connection) -> SimulationSummary | None:
-        """Write the new summaries in place of the old ones. Return None if the simulation was deleted meanwhile."""
+        """Write the new summaries in place of the old ones. `connection` is the last transaction.
+
+        Return the new summary, or None if the simulation was deleted meanwhile.
+        """
         table = schema.SIMULATION
         found = connection.execute(select(table).where(table.c.row == self._before.row)).mappings().first()
         if found is None:
@@ -149,7 +152,10 @@ class Rebuild:
 def rebuild_at_once(
     connection: Connection, cache: SummaryCache, simulation: SimulationSummary, wrong: list[Wrong]
 ) -> SimulationSummary:
-    """Make the summaries of a small simulation again in one transaction. Return the new summary."""
+    """Make the summaries of a small `simulation` again in the transaction of `connection`. Return the new summary.
+
+    `cache` and `wrong` are as for `Rebuild`.
+    """
     rebuild = Rebuild(cache, simulation, wrong)
     while not rebuild.step(connection, most_s=1.0):
         pass

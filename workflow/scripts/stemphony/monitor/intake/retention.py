@@ -54,10 +54,12 @@ NAMED: Final = 5
 """Most deleted simulations of one sweep that the log names."""
 
 _DAY_S: Final = 86_400.0
+"""Length of a day [s]."""
 _OF_SIMULATIONS: Final = (
     schema.PAIR, schema.DEFOCUS, schema.PARAMETER, schema.NOTIFICATION, schema.PREVIEW, schema.PREVIEW_SUM,
     schema.OLD,
 )  # fmt: skip
+"""Tables with rows of a simulation that are deleted together with it. Its events are deleted before, in portions."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,10 @@ def _delete_trials(before: float, connection: Connection) -> None:
 
 
 def delete_events(simulation: int, connection: Connection, before: float = math.inf) -> int:
-    """Delete a portion of a simulation's events that arrived before a time. Return their number."""
+    """Delete a portion of the events of the simulation with row `simulation`. Return their number.
+
+    Only events that arrived before `before` [s since 1970] are deleted. `connection` is an open transaction.
+    """
     table = schema.EVENT
     some = select(table.c.row).where(table.c.simulation == simulation)
     if before < math.inf:
@@ -288,9 +293,10 @@ def delete_events(simulation: int, connection: Connection, before: float = math.
 
 
 def delete_summary(simulation: int, connection: Connection, before: float = math.inf) -> bool:
-    """Delete the rest of a simulation. Return False if new events have arrived between two portions.
+    """Delete the rest of the simulation with row `simulation`. `connection` is an open transaction.
 
-    If its latest event did not arrive before `before` [s since 1970], nothing is deleted.
+    Return False if its latest event did not arrive before `before` [s since 1970]. Then nothing is deleted. The reason
+    is a new event that has arrived between two portions.
     """
     last = select(schema.SIMULATION.c.last_received).where(schema.SIMULATION.c.row == simulation)
     if connection.execute(last).scalar_one() >= before:

@@ -18,7 +18,10 @@ KEYS_PER_QUESTION: Final = 500
 
 
 def contents_of(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-    """Return the contents of the events that the database has, by key."""
+    """Return the contents of those events that the database has, by key. `keys` are the keys that are searched.
+
+    `connection` is an open transaction.
+    """
     wanted, table = list(dict.fromkeys(keys)), schema.EVENT
     found: dict[bytes, bytes] = {}
     for start in range(0, len(wanted), KEYS_PER_QUESTION):
@@ -44,7 +47,10 @@ def event_of(stored: Any, uid: str) -> IncomingEvent:
 
 
 def hold(connection: Connection, stored: Any, uid: str, reason: Held) -> bool:
-    """Stop counting one event. If the same event is held already, delete this one and return False."""
+    """Stop counting one event for a `reason`. If the same event is held already, delete this one and return False.
+
+    `stored` is the row of the event, and `uid` the id of its simulation. `connection` is an open transaction.
+    """
     table, key = schema.EVENT, held_key(event_of(stored, uid))
     here = table.c.row == stored["row"]
     if contents_of(connection, [key]):
@@ -55,7 +61,10 @@ def hold(connection: Connection, stored: Any, uid: str, reason: Held) -> bool:
 
 
 def hold_all(connection: Connection, rows: Sequence[Any], uid: str, reason: Held) -> None:
-    """Stop counting many events, as `hold` does for one. This function queries the database once and reads no event."""
+    """Stop counting many events, as `hold` does for one. This function queries the database once and reads no event.
+
+    `rows` has a row of the table for each event. `connection`, `uid` and `reason` are as for `hold`.
+    """
     table = schema.EVENT
     keys = {row["row"]: held_key_of(uid, row["event_id"], row["sender"], bytes(row["content"])) for row in rows}
     known = set(contents_of(connection, keys.values()))
@@ -73,12 +82,18 @@ def hold_all(connection: Connection, rows: Sequence[Any], uid: str, reason: Held
 
 
 def note_reason(connection: Connection, stored: Any, reason: str) -> None:
-    """Give an event another reason why it does not count. Its key stays."""
+    """Give an event another `reason` why it does not count. Its key stays.
+
+    `stored` is the row of the event. `connection` is an open transaction.
+    """
     connection.execute(update(schema.EVENT).where(schema.EVENT.c.row == stored["row"]).values(held=reason))
 
 
 def count(connection: Connection, stored: Any, uid: str) -> bool:
-    """Count one held event from now on. Return False if another event with its id is counted."""
+    """Count one held event from now on. Return False if another event with its id is counted.
+
+    `stored` is the row of the event, and `uid` the id of its simulation. `connection` is an open transaction.
+    """
     table, key = schema.EVENT, event_key(uid, stored["event_id"])
     if contents_of(connection, [key]):
         return False
@@ -87,7 +102,10 @@ def count(connection: Connection, stored: Any, uid: str) -> bool:
 
 
 def number_held(connection: Connection, simulation: int) -> int:
-    """Return how many events of a simulation are kept but not counted."""
+    """Return how many events of the simulation with row `simulation` are kept but not counted.
+
+    `connection` is an open transaction.
+    """
     table = schema.EVENT.c
     question = select(func.count()).where(table.simulation == simulation, table.held != "")
     return int(connection.execute(question).scalar() or 0)

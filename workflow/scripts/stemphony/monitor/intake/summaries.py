@@ -62,7 +62,9 @@ class Change:
 
 
 def in_its_run(simulation: SimulationSummary, event: IncomingEvent) -> IncomingEvent:
-    """Return an event with the number of its run. Events of STEMsalabim have none, so this function counts.
+    """Return `event` with the number of its run. Events of STEMsalabim have none, so this function counts.
+
+    `simulation` is the summary of its simulation before the event.
 
     Each START_SIMULATION begins the next run. One process of STEMsalabim sends all its events, so their times show to
     which run an event belongs. STEMsalabim sends each event once: if an end is later than the end of the latest run,
@@ -89,7 +91,10 @@ def in_its_run(simulation: SimulationSummary, event: IncomingEvent) -> IncomingE
 
 
 def update_simulation(simulation: SimulationSummary, event: IncomingEvent) -> Change:
-    """Update the summary of a simulation. Call `update_pair` after this."""
+    """Update the summary `simulation` by an `event` that counts. Call `update_pair` after this.
+
+    Return what the event changed beyond the summary.
+    """
     change = Change()
     _note_arrival(simulation, event.received)
     if event.run > simulation.run:
@@ -164,7 +169,7 @@ def _begin_run(simulation: SimulationSummary, event: IncomingEvent) -> None:
 
 
 def update_pair(simulation: SimulationSummary, pair: PairSummary, event: IncomingEvent) -> bool:
-    """Update the summary of a pair and the sums of its simulation. Return whether anything changed.
+    """Update the summary `pair` by an `event`, and the sums of its `simulation`. Return whether anything changed.
 
     Call `update_simulation` first.
     """
@@ -220,7 +225,10 @@ def _advance(pair: PairSummary, event: IncomingEvent) -> None:
 
 
 def fail_listed(simulation: SimulationSummary, pair: PairSummary) -> bool:
-    """Mark a pair as failed that FAILED lists and whose own ERROR did not arrive. Return whether anything changed."""
+    """Mark a `pair` as failed that FAILED lists and whose own ERROR did not arrive. Return whether anything changed.
+
+    The sums of its `simulation` change, too.
+    """
     if pair.state != RUNNING or pair.run != simulation.run:
         return False
     before = _share(simulation, pair)
@@ -260,7 +268,10 @@ def _sample(simulation: SimulationSummary, time: float) -> None:
 
 
 def update_defocus(defocus: DefocusSummary, run: int, value_nm: float | None, index: int | None) -> bool:
-    """Update the value [nm] and the index of a defocus from an event of a run. Return whether anything changed."""
+    """Update the summary `defocus` from an event of `run`. Return whether anything changed.
+
+    `value_nm` [nm] and `index` are those of the event; None if it has none.
+    """
     before = (defocus.defocus, defocus.defocus_index, defocus.run)
     if run >= defocus.run:
         defocus.run = run

@@ -19,6 +19,7 @@ KEPT_PAIRS: Final = 50_000
 unused for the longest time are dropped first."""
 
 _TABLES: Final = (schema.SIMULATION, schema.DEFOCUS, schema.PAIR, schema.PARAMETER)
+"""Tables of the summaries, in which `flush` writes."""
 
 
 class SummaryCache:
@@ -26,6 +27,8 @@ class SummaryCache:
 
     `changed` marks a summary for the next `flush`. The caller changes summaries only inside the transaction that ends
     with `flush`. If that transaction fails, the caller calls `forget`.
+
+    `connection` is an open transaction of the `database`, which reads the numbers of the next rows.
     """
 
     def __init__(self, connection: Connection, database: Database) -> None:
@@ -53,7 +56,8 @@ class SummaryCache:
     def begin_anew(self, connection: Connection) -> None:
         """Drop everything and read the row numbers again, because another monitor may have written meanwhile.
 
-        Row numbers never become smaller, because a page asks for the events after the last row that it knows.
+        `connection` is an open transaction. Row numbers never become smaller, because a page asks for the events after
+        the last row that it knows.
         """
         self.forget()
         self._next_event = max(self._next_event, next_row(connection, schema.EVENT))
@@ -61,7 +65,10 @@ class SummaryCache:
         self._moved = _moved(connection)
 
     def follow_operators(self, connection: Connection) -> None:
-        """Begin anew if `stemphony monitor simulation` has changed something. Call this first in each transaction."""
+        """Begin anew if `stemphony monitor simulation` has changed something. Call this first in each transaction.
+
+        `connection` is this transaction.
+        """
         audited = next_row(connection, schema.AUDIT)
         if audited != self._audited:
             self.begin_anew(connection)
@@ -92,7 +99,10 @@ class SummaryCache:
         return fresh
 
     def replace(self, connection: Connection, simulation: SimulationSummary) -> None:
-        """Write a renewed simulation in place of its old rows in the database."""
+        """Write a renewed `simulation` in place of its old rows in the database.
+
+        `connection` is an open transaction.
+        """
         for table in (schema.PAIR, schema.DEFOCUS, schema.PARAMETER):
             connection.execute(table.delete().where(table.c.simulation == simulation.row))
         self._renewed.discard(simulation.row)
@@ -118,12 +128,18 @@ class SummaryCache:
             self._changed["defocus"][summary.simulation, summary.key] = summary
 
     def set_parameter(self, simulation: int, name: str, value: str) -> None:
-        """Change a custom parameter, and mark it for the next `flush`."""
+        """Set the custom parameter `name` of the simulation with row `simulation` to `value`.
+
+        It is marked for the next `flush`.
+        """
         self._parameters[simulation][name] = value
         self._changed["parameter"][simulation, name] = {"simulation": simulation, "name": name, "value": value}
 
     def drop_parameter(self, connection: Connection, simulation: int, name: str) -> None:
-        """Delete a custom parameter."""
+        """Delete the custom parameter `name` of the simulation with row `simulation`.
+
+        `connection` is an open transaction. The simulation must have this parameter.
+        """
         del self._parameters[simulation][name]
         self._changed["parameter"].pop((simulation, name), None)
         if simulation in self._renewed:
@@ -132,7 +148,10 @@ class SummaryCache:
         connection.execute(delete(schema.PARAMETER).where(own.simulation == simulation, own.name == name))
 
     def flush(self, connection: Connection) -> None:
-        """Write the changed summaries. Drop those from memory that were unused for the longest time."""
+        """Write the changed summaries. Drop those from memory that were unused for the longest time.
+
+        `connection` is the transaction in which they were changed.
+        """
         for name, upsert in self._upserts.items():
             if changed := self._changed[name].values():
                 upsert.execute(connection, (each if isinstance(each, dict) else columns_of(each) for each in changed))
@@ -145,7 +164,10 @@ class SummaryCache:
             self._pairs.popitem(last=False)
 
     def simulation(self, connection: Connection, uid: str) -> SimulationSummary:
-        """Return the summary of a simulation, or a new summary if the database has none."""
+        """Return the summary of the simulation with id `uid`, or a new summary if the database has none.
+
+        `connection` is an open transaction.
+        """
         if uid in self._simulations:
             self._simulations.move_to_end(uid)
             return self._simulations[uid]
@@ -160,7 +182,10 @@ class SummaryCache:
         return simulation
 
     def pair(self, connection: Connection, place: tuple[int, str, int]) -> PairSummary:
-        """Return the summary of a pair (simulation, defocus key, configuration), or a new summary if there is none."""
+        """Return the summary of the pair at `place`, or a new summary if there is none.
+
+        `place` is (row of the simulation, key of the defocus, configuration). `connection` is an open transaction.
+        """
         if place in self._pairs:
             self._pairs.move_to_end(place)
             return self._pairs[place]
@@ -172,7 +197,10 @@ class SummaryCache:
         return self._pairs[place]
 
     def defoci(self, connection: Connection, simulation: int) -> dict[str, DefocusSummary]:
-        """Return the defoci of a simulation, by key. A caller that adds one also calls `changed`."""
+        """Return the defoci of the simulation with row `simulation`, by key.
+
+        A caller that adds one also calls `changed`. `connection` is an open transaction.
+        """
         if simulation not in self._defoci and simulation in self._renewed:
             self._defoci[simulation] = {}
         if simulation not in self._defoci:
@@ -182,7 +210,10 @@ class SummaryCache:
         return self._defoci[simulation]
 
     def parameters(self, connection: Connection, simulation: int) -> Mapping[str, str]:
-        """Return the custom parameters of a simulation. Use `set_parameter` to change them."""
+        """Return the custom parameters of the simulation with row `simulation`. Use `set_parameter` to change them.
+
+        `connection` is an open transaction.
+        """
         if simulation not in self._parameters and simulation in self._renewed:
             self._parameters[simulation] = {}
         if simulation not in self._parameters:
@@ -203,5 +234,5 @@ def _simulation_of(changed: Any) -> int:
 
 
 def next_row(connection: Connection, table: Table) -> int:
-    """Return the number after the largest row of a table."""
+    """Return the number after the largest row of a `table`. `connection` is an open transaction."""
     return int(connection.execute(select(func.max(table.c.row))).scalar() or 0) + 1

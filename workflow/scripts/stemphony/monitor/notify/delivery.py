@@ -46,7 +46,7 @@ class DeliveryResult:
 
 
 def deliver(target: Target, notice: Message, exchange: Exchange) -> DeliveryResult:
-    """Send a notification to a target within the time of the exchange.
+    """Send the notification `notice` to a `target` within the time of the `exchange`.
 
     Returns
     -------

@@ -61,7 +61,9 @@ class Exchange:
                     self._handle.shutdown(socket.SHUT_RDWR)
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """Connect to the first address that answers. Each address gets an equal part of the remaining time.
+        """Connect to `port` at the first address of `host` that answers.
+
+        Each address gets an equal part of the remaining time.
 
         Returns
         -------
@@ -105,6 +107,15 @@ class Exchange:
 
 def post(exchange: Exchange, url: str, body: bytes, headers: Mapping[str, str], ca_file: str = "") -> int:
     """Send a POST request, and do not follow redirects. A redirected POST would become a GET and look delivered.
+
+    Parameters
+    ----------
+    exchange : Exchange
+        Limits the time, and makes the connection.
+    url, body, headers : str, bytes, mapping
+        The request. An address that does not begin with https is used over plain HTTP.
+    ca_file : str
+        File of certificates to trust. Empty: those of the system.
 
     Returns
     -------
@@ -165,8 +176,18 @@ def mail(
 
     Parameters
     ----------
+    exchange : Exchange
+        Limits the time, and makes the connection.
+    message, sender, recipients : EmailMessage, str, sequence of str
+        The mail, and the addresses that the server gets. A repeated recipient gets one mail.
+    host, port : str, int
+        The mail server.
     security : str
         ``starttls``, ``tls`` or ``none``.
+    user, password : str
+        Credentials for the server. Without a user, there is no login.
+    ca_file : str
+        File of certificates to trust. Empty: those of the system.
 
     Returns
     -------

@@ -46,9 +46,9 @@ class Notice:
 
     @classmethod
     def of(cls, simulation: SimulationSummary, kind: str, page: str, now: float) -> Self:
-        """Collect the facts about a simulation. `page` is the address of the monitor, or empty.
+        """Collect the facts about a `simulation` for a notification of this `kind`, see `targets.KINDS`.
 
-        `now` is in seconds since 1970.
+        `page` is the address of the monitor, or empty. `now` is in seconds since 1970.
         """
         return cls(
             kind=kind,
@@ -160,7 +160,7 @@ Message = Notice | Digest
 
 
 def body_for(target: Target, notice: Message) -> bytes:
-    """Return the JSON for a webhook.
+    """Return the JSON of a `notice` for the webhook of a `target`, in the format of the target.
 
     Other users write the titles. Escapes keep a title from mentioning people in a chat or becoming a link.
     """
@@ -190,7 +190,7 @@ def _mattermost(text: str) -> str:
 
 
 def mail_for(target: Target, notice: Message) -> EmailMessage:
-    """Return the mail, in plain text."""
+    """Return the mail with a `notice` to a `target`, in plain text."""
     mail = EmailMessage(policy=email.policy.SMTP)
     mail["Subject"] = f"[Stemphony] {clean_text(notice.headline)}"[:200]
     mail["From"], mail["To"] = target.sender, ", ".join(target.recipients)

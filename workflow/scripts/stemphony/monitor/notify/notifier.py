@@ -48,6 +48,8 @@ class Notifier:
     ----------
     settings : TargetSettings
         Targets, and the address of the page for links.
+    database : Database
+        Holds the notifications.
     say : callable
         Takes one line for the log about trouble with a target.
     stale_after_s : float
@@ -95,7 +97,7 @@ class Notifier:
         ]  # fmt: skip
 
     def start(self, writer: Writer) -> None:
-        """Start the threads, if there is a target."""
+        """Start the threads, if there is a target. They write to the database through `writer`."""
         if self._settings.targets:
             for messenger in self._messengers:
                 messenger.start(writer)

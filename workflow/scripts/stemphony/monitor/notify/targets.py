@@ -14,15 +14,21 @@ from stemphony.monitor.state import State
 from stemphony.status.events import clean_text
 
 FORMATS: Final = ("json", "slack", "mattermost", "email")
+"""Formats of messages that a target may have."""
 KINDS: Final = (State.FINISHED.value, State.FAILED.value, State.CANCELLED.value, State.STALE.value)
+"""States of a simulation that can cause a notification."""
 DEFAULT_KINDS: Final = (State.FINISHED.value, State.FAILED.value, State.STALE.value)
+"""States that cause a notification if `when` is not given. CANCELLED is not among them, because a user has caused
+it."""
 MAX_TARGETS: Final = 50
 """Most targets of a file. Each target has one thread, and a second thread during a delivery."""
 
 _TEXT_KEYS: Final = (
     "name", "format", "url", "url_env", "host", "from", "user", "password_env", "security", "ca_file",
 )  # fmt: skip
+"""Keys of a target whose values are texts."""
 _KEYS: Final = frozenset({*_TEXT_KEYS, "port", "to", "when"})
+"""All keys that a target may have."""
 _PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
 """Values of `security`, and the usual port of each."""
 

@@ -24,7 +24,7 @@ from stemphony.monitor.web.services import Services
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Return the routes of the API of a monitor."""
+    """Return the routes of the API of the monitor whose parts are `services`."""
     routes = Blueprint("api", __name__)
 
     @routes.get("/api/simulations")
@@ -90,11 +90,14 @@ def blueprint(services: Services) -> Blueprint:
 
 
 _OF_AN_EVENT = ("row", "received", "sender", "held")
+"""Attributes of a stored event that the API adds to it."""
 _STATES = {letter: state.value for state, letter in pairs.LETTERS.items()}
+"""State in words for each letter of `pairs.cells`."""
 _GIVEN_AS_STORED = (
     "row", "title", "run", "num_defoci", "num_configurations", "num_threads", "num_processors", "failed",
     "num_never_ran", "run_started", "last_received", "ended_at", "version", "events", "revision",
 )  # fmt: skip
+"""Attributes of a simulation that the API gives as they are stored."""
 
 
 def _pair(cell: tuple[str, int, str, int, int], defoci: Mapping[str, float | None]) -> dict[str, Any]:

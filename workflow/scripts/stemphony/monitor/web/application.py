@@ -24,6 +24,7 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+"""What a browser may load for a page: only files of the monitor, and nothing that is written into the page."""
 HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     # For browsers that do not know `frame-ancestors`.
@@ -34,14 +35,16 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+"""Headers of each answer, unless the answer sets them itself."""
 EVENT_PATHS: Final = ("/", "/events", "/stemsalabim-reporting")
 """Paths that take one event. The last path is the example in the documentation of STEMsalabim."""
 
 _FREE_PATHS: Final = ("/healthz", "/static/")
+"""Beginnings of paths that need no credential: the check of health, and the files of the pages."""
 
 
 def make_application(services: Services) -> Flask:
-    """Return the web application of a monitor."""
+    """Return the web application of the monitor whose parts are `services`."""
     # Flask looks for templates and static files in the folder of this package.
     app = Flask("stemphony.monitor")
     app.config["MAX_CONTENT_LENGTH"] = limits.MAX_BODY_BYTES

@@ -40,7 +40,7 @@ Item = TypeVar("Item")
 
 
 def cut(text: str, characters: int) -> str:
-    """Return a text. A longer text is cut, and ends with a sign that something is missing."""
+    """Return `text`. If it has more than this number of `characters`, it is cut, and ends with a sign for that."""
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
@@ -51,7 +51,7 @@ def cut_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
 
 
 def fitting_parameters(parameters: Mapping[str, str], most_bytes: int) -> dict[str, str]:
-    """Return the first custom parameters whose JSON has at most this length. Long values are cut."""
+    """Return the first of the custom `parameters` whose JSON has at most `most_bytes` bytes. Long values are cut."""
     found: dict[str, str] = {}
     left = most_bytes
     for name, value in parameters.items():
@@ -64,7 +64,10 @@ def fitting_parameters(parameters: Mapping[str, str], most_bytes: int) -> dict[s
 
 
 def fitting(items: Iterable[tuple[Item, int]], most_bytes: int) -> Iterator[Item]:
-    """Yield items until the sum of their lengths exceeds a limit. Yield at least one item."""
+    """Yield the first of the `items`, as many as together have at most `most_bytes` bytes. Yield at least one.
+
+    An item is a pair: what is yielded, and its length [bytes].
+    """
     total = 0
     for item, size in items:
         if total and total + size > most_bytes:

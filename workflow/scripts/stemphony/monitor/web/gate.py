@@ -25,6 +25,8 @@ FIRST_PATIENCE_S: Final = 10.0
 """Longest wait of a request for credentials before any were read [s]."""
 
 _MAX_HEADER_CHARACTERS: Final = 1000
+"""Longest header Authorization [characters]. The name of a credential has at most 64 characters, and its secret has
+43."""
 
 
 class Gate:
@@ -32,6 +34,8 @@ class Gate:
 
     While the database has no credential, the gate is open to everyone. After it has seen a credential, it stays closed,
     because revoking the last credential must not open a monitor to the network.
+
+    `database` has the credentials. `clock` gives seconds since a fixed moment, from which their age follows.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:

@@ -24,6 +24,7 @@ THREADS: Final = {"health": 2, "events": 16, "pages": 8}
 """Threads of each lane. A request with events waits for the disk. With more threads, more requests share one commit."""
 
 HEALTH_PATH: Final = "/healthz"
+"""Path of the check of health. It has threads of its own, so that it answers while all others are busy."""
 
 FULL: Final = 0.9
 ROOM: Final = 0.8
@@ -41,6 +42,7 @@ MAX_LENGTH_DIGITS: Final = 16
 """Most digits of a Content-Length. Python refuses to read whole numbers of thousands of digits."""
 
 _CLEANUP_S: Final = 1
+"""Time between two searches for connections to close [s]. It is shorter than all times in `ClientLimits`."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,15 @@ class Lanes:
             lane.set_thread_count(THREADS[name])
 
     def add_task(self, task: Any) -> None:
-        """Queue a connection whose first request is complete."""
+        """Queue `task`, a connection whose first request is complete, in the lane of this request."""
         self._lanes[_lane_of(task)].add_task(task)
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
-        """End all threads, and wait for them at most `timeout` [s]. Returns whether all have ended."""
+        """End all threads, and wait for them at most `timeout` [s] in each lane.
+
+        With `cancel_pending`, tasks that no thread has begun are dropped afterwards. Return `cancel_pending`, as
+        waitress does.
+        """
         return all([lane.shutdown(cancel_pending, timeout) for lane in self._lanes.values()])
 
 
@@ -140,7 +146,7 @@ class _Channel(HTTPChannel):
 
 
 class Server(waitress.server.TcpWSGIServer):
-    """The server of one listening socket."""
+    """The server of one listening socket. `client_limits` are its own; waitress takes all other arguments."""
 
     channel_class = _Channel
 
@@ -149,7 +155,10 @@ class Server(waitress.server.TcpWSGIServer):
         super().__init__(*arguments, **keys)
 
     def maintenance(self, now: float) -> None:
-        """Close silent connections, and connections whose clients do not complete requests or do not read answers."""
+        """Close silent connections, and connections whose clients do not complete requests or do not read answers.
+
+        `now` is the time of waitress [s since 1970], with which it finds silent connections.
+        """
         super().maintenance(now)
         self._end_waiting()
         unread = [channel for channel in list(self.active_channels.values()) if channel.total_outbufs_len]
@@ -184,11 +193,15 @@ def make_server(
 
     Parameters
     ----------
+    listener : socket
+        Socket that listens already.
+    application : WSGI application
     connections : int
         Connections at once. Further clients wait.
     silent_s : float
         A connection that is silent for this time is closed [s].
     client_limits : ClientLimits
+        Times after which the connection of a slow client is closed.
     """
     adjustments = waitress.server.Adjustments(
         sockets=[listener], connection_limit=connections,

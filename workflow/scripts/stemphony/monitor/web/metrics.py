@@ -9,10 +9,11 @@ from stemphony.monitor.database import outbox, simulations
 from stemphony.monitor.web.services import Services
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Media type of the text format of Prometheus."""
 
 
 def exposition(services: Services) -> str:
-    """Return all metrics."""
+    """Return all metrics of the monitor whose parts are `services`, as text in the format of Prometheus."""
     counts = services.writer.counts
     with services.database.reader.begin() as connection:
         states = simulations.counts(connection, services.clock(), services.stale_after_s)

@@ -30,13 +30,15 @@ LIST_CHARACTERS: Final = 400_000
 up to two bytes, and in links three."""
 
 LIST_SECTIONS: Final = ("counts", "simulations")
+"""Sections of the list that a page loads again by name."""
 SIMULATION_SECTIONS: Final = ("summary", "previews", "failures", "working", "timeline")
+"""Sections of the page of a simulation that it loads again by name."""
 SHORT_TIMELINE: Final = 15
 """Most events on the page of a simulation. A link below them leads to all events."""
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Return the routes of the pages of a monitor."""
+    """Return the routes of the pages of the monitor whose parts are `services`."""
     routes = Blueprint("pages", __name__)
     _add_list(routes, services)
     _add_simulation(routes, services)

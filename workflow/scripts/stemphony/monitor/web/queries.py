@@ -12,10 +12,12 @@ from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import State
 
 MAX_PAGE = 100_000
+"""Largest number of a page of the list. 100,000 pages have 20 million simulations, more than a database of the monitor
+can serve."""
 
 
 def simulation_of_request(connection: Connection, row: int) -> SimulationSummary:
-    """Return the simulation with this row.
+    """Return the simulation with this `row`. `connection` is an open transaction.
 
     Raises
     ------
@@ -29,7 +31,13 @@ def simulation_of_request(connection: Connection, row: int) -> SimulationSummary
 
 
 def number_of_request(name: str, most: int = MAX_INTEGER) -> int:
-    """Return a whole number of the query, or 0 if it is missing. Raises `Refused` if it is not from 0 to `most`."""
+    """Return the whole number `name` of the query, or 0 if it is missing.
+
+    Raises
+    ------
+    Refused
+        With status 400, if it is not a whole number from 0 to `most`.
+    """
     text = request.args.get(name, "")
     if not text:
         return 0
@@ -39,7 +47,13 @@ def number_of_request(name: str, most: int = MAX_INTEGER) -> int:
 
 
 def place_of_request(name: str) -> tuple[str, int] | None:
-    """Return a pair of the query, `DEFOCUS_KEY:CONFIGURATION`, or None if it is missing. Raises `Refused`."""
+    """Return the pair `name` of the query, `DEFOCUS_KEY:CONFIGURATION`, or None if it is missing.
+
+    Raises
+    ------
+    Refused
+        With status 400, if it has another form.
+    """
     text = request.args.get(name, "")
     if not text:
         return None
@@ -50,7 +64,13 @@ def place_of_request(name: str) -> tuple[str, int] | None:
 
 
 def flag_of_request(name: str) -> bool:
-    """Return a flag of the query, `1` or `0`. Raises `Refused` for anything else."""
+    """Return the flag `name` of the query: True for `1`, False for `0` or if it is missing.
+
+    Raises
+    ------
+    Refused
+        With status 400, for anything else.
+    """
     text = request.args.get(name, "")
     if text not in ("", "0", "1"):
         raise Refused(400, f"`{name}` must be 0 or 1.")

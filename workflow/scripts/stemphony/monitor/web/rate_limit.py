@@ -13,6 +13,7 @@ REQUESTS_PER_S: Final = 1000.0
 at once."""
 
 _BURST_S: Final = 5.0
+"""Time whose requests a client may send at once [s], see `REQUESTS_PER_S`."""
 _MOST_CLIENTS: Final = 10_000
 """Most token buckets in memory. Beyond this number, the client that was silent for the longest time loses its own."""
 

@@ -49,12 +49,12 @@ class Services:
     _away_said_at: float | None = None
 
     def count_refusal(self, status: int) -> None:
-        """Count a request that was answered with an error."""
+        """Count a request that was answered with the error `status`."""
         with self._counting:
             self.refusals[status] += 1
 
     def note_away(self, what: str) -> None:
-        """Log that the database cannot be read, at most once a minute."""
+        """Log that the database cannot be read, at most once a minute. `what` is the reason."""
         now = time.monotonic()
         with self._counting:
             if self._away_said_at is not None and now - self._away_said_at < TELL_AGAIN_S:

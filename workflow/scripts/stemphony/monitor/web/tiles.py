@@ -61,7 +61,7 @@ def _times(length_nm: float) -> int:
 
 
 def by_defocus(entries: Iterable[ImageEntry]) -> list[dict[str, Any]]:
-    """Return the images of a simulation in groups of one defocus."""
+    """Return the images `entries` of a simulation in groups of one defocus. They must be ordered by defocus."""
     return [
         {"defocus": group[0].defocus, "tiles": [_tile(entry) for entry in group]}
         for group in (list(found) for _, found in itertools.groupby(entries, key=lambda entry: entry.defocus_key))

@@ -58,7 +58,7 @@ class Moment:
 
 
 def moment(seconds: float, now: float) -> Moment:
-    """Return a time [s since 1970] and how long ago it was at `now`."""
+    """Return the time `seconds` [s since 1970], and how long ago it was at `now` [s since 1970]."""
     at = datetime.fromtimestamp(seconds, UTC)
     past = now - seconds
     ago = "just now" if past < 3 else f"{time_span(past)} ago"
@@ -74,6 +74,7 @@ _DESCRIPTION: Final = {
 _SHOWN_AS_STORED: Final = (
     "row", "uid", "run", "num_threads", "num_processors", "num_never_ran", "version", "events", "owner", "held",
 )  # fmt: skip
+"""Attributes of a simulation that templates get as they are stored."""
 
 
 def simulation_view(
@@ -149,9 +150,10 @@ def _in_words(parameters: dict[str, str]) -> dict[str, str]:
 
 
 def rerun_command(result_name: str, pair: Pair | None = None, failed: bool = False) -> str:
-    """Return the command that computes pairs again: one pair, the failed ones, or all unfinished ones.
+    """Return the command that computes pairs again: one `pair`, with `failed` the failed ones, or all unfinished ones.
 
-    It contains NAME if the name of the result folder is not known. It is empty for a pair of STEMsalabim.
+    `result_name` is the name of the result folder. The command contains NAME if it is empty. The command is empty for a
+    pair of STEMsalabim.
     """
     folder = paths.ResultPaths.of(result_name or "NAME").root.as_posix()
     if pair is None:
@@ -198,6 +200,8 @@ def grid(
 
     Parameters
     ----------
+    simulation : SimulationSummary
+        Its totals give the numbers of rows and columns.
     defoci : sequence of DefocusRow
         Defoci of which events have arrived. Other defoci become rows without a name.
     cells : sequence of tuple
