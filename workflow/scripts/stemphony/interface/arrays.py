@@ -91,8 +91,7 @@ def pattern(found: Pattern) -> DataArray:
 def center_of_mass(positions: Positions, signal: Signal) -> DataArray:
     """Centre of mass as an array (component, y, x) [mrad].
 
-    `signal` holds the components x and y of each position, its values being (nx, ny, 2) [mrad]. `positions` gives the
-    axes.
+    The values of `signal` (nx, ny, 2) are the components x and y of each position [mrad]. `positions` gives the axes.
     """
     parts = [image(positions, signal, signal.values[..., axis], signal.name, "") for axis in (0, 1)]
     both: DataArray = package().concat(parts, "component").assign_coords(component=["x", "y"])

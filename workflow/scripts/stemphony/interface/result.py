@@ -228,7 +228,7 @@ class Result:
             `images`, `curves`, `profile`, `pattern`, `waves`, `com` for the centre of mass, or `dpc` for the
             deflection that segments measure.
         detector, depth_nm, defocus_nm
-            As in the other methods, or sequences of detectors and depths. Without a detector, all rings are drawn.
+            As in the other methods, or sequences of detectors and depths. Empty means all rings, but no segments.
         at_nm, begin_nm, end_nm : (float, float) or None
             Places (x, y) [nm]: of a curve, pattern or wave, and where a profile begins and ends.
         tile, interpolate, source_nm, dose, seed, standard_error, periodic

@@ -285,8 +285,7 @@ class Run:
 def begin_here(name: str, graph: Graph, say: Callable[[str], None], note: Callable[[str], None]) -> None:
     """Record that this process runs `name` in this directory. On SIGINT and SIGTERM, `note` gets the signal's name.
 
-    `graph` says whether jobs run on this machine. On a cluster, `say` prints a line if jobs of an earlier run still
-    wait.
+    `graph` says whether jobs run on this machine. If not, `say` prints a line about jobs of `name` that Slurm has.
     """
     note_run(name, Path.cwd(), os.getpid())
     listen_for_cancel(note)

@@ -182,14 +182,14 @@ class Session:
         return [self.result.variant(name) for name in refinements.variants(self.campaign.config)]
 
     def variant_mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory of one variant on a cluster [MB], times `attempt`. All `wildcards` get the same.
+        """Memory of one variant on a cluster [MB], times `attempt`. It does not depend on `wildcards`.
 
         The finest grid has five times as many points as the config's.
         """
         return (4 * self.base_mem_mb + SNAKEMAKE_MB) * attempt
 
     def variant_runtime(self, wildcards: Any, attempt: int) -> int:
-        """Time limit of one variant [min], times `attempt`. All `wildcards` get the same.
+        """Time limit of one variant [min], times `attempt`. It does not depend on `wildcards`.
 
         A variant is a scan of a few positions, at most on the finest grid.
         """
@@ -211,14 +211,14 @@ class Session:
         return int(self.campaign.config["resources"]["threads"])
 
     def mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory of one job on a cluster [MB], times `attempt`. All `wildcards` get the same.
+        """Memory of one job on a cluster [MB], times `attempt`. It does not depend on `wildcards`.
 
         The second try gets twice as much, the third three times.
         """
         return (self.base_mem_mb + SNAKEMAKE_MB) * attempt
 
     def runtime(self, wildcards: Any, attempt: int) -> int:
-        """Time limit of one job [min], times `attempt`. All `wildcards` get the same.
+        """Time limit of one job [min], times `attempt`. It does not depend on `wildcards`.
 
         The second try gets twice as much, the third three times.
         """

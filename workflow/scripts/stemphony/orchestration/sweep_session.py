@@ -143,5 +143,5 @@ class SweepSession:
         return self.of(wildcards.member).runtime(wildcards, attempt)
 
     def try_number(self, wildcards: Any, attempt: int) -> int:
-        """See `Session.try_number` for `attempt`. All `wildcards` get the same."""
+        """See `Session.try_number` for `attempt`. It does not depend on `wildcards`."""
         return attempt
