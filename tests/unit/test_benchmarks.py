@@ -102,17 +102,6 @@ def test_lines_of_prose_are_not_longer_than_120_characters(file, page):
     assert [line for line in prose if len(line) > page.LONGEST] == []
 
 
-def test_the_counts_of_compared_structure_files_are_those_of_the_table():
-    text = (ROOT / "docs/comparison/structures.md").read_text(encoding="utf-8")
-    rows = text.split("| file | format | sites |")[1].splitlines()[2:]
-    results = [row.strip("| ").rsplit("| ", 1)[1] for row in rows]
-    agree, refused = results.count("agrees"), sum(one.startswith("refused") for one in results)
-    alone = results.count("read, nothing to compare with")
-    differ = len(results) - agree - refused - alone
-    counts = f"Of {len(results)} files, {agree} agree with every reference, {differ} differ from one, "
-    assert f"{counts}{refused} are refused, and {alone} has no reference." in text
-
-
 def test_the_figures_of_the_readme_are_those_of_the_newest_table(page, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     expected = loaded("readme").sentences(page.PAGE.read_text(encoding="utf-8"))

@@ -245,15 +245,6 @@ def test_check_prints_the_plan_and_writes_nothing(tiny: Reported):
     assert sorted(campaign.folder.rglob("*")) == before
 
 
-def test_check_of_a_wrong_config_fails_with_one_message(tiny: Reported, tmp_path: Path):
-    campaign = Campaign.make(tiny.campaign.clone, tmp_path / "mistaken", tiny.campaign.settings, tiny.campaign.env)
-    campaign.change(adf={"detectors": {"haadf": [80.0, 500.0]}})
-    outcome = stemphony("check", campaign.config, "--no-calibration", cwd=tmp_path, env=campaign.env)
-    assert outcome.status == 1, outcome.output
-    assert outcome.output.startswith("stemphony: config `adf")
-    assert len(outcome.output.strip().splitlines()) == 1
-
-
 def test_init_writes_a_config_that_passes_the_check_and_overwrites_nothing(env: dict[str, str], tmp_path: Path):
     folder = tmp_path / "my simulation"
     outcome = stemphony("init", folder, cwd=tmp_path, env=env)

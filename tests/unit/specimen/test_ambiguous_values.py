@@ -199,11 +199,11 @@ def test_atoms_behind_the_end_of_a_file_are_named(tmp_path, name, text):
 
 
 def test_every_column_of_a_dump_that_is_not_used_is_named(tmp_path):
-    names = "id type element x y z xs ys zs vx fx ix mass c_msd[4] q"
+    names = "id type element x y z xs ys zs vx fx ix mass c_msd[4] q occupancy"
     head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 4\n0 4\n0 4\n"
-    row = "1 1 Si 1 1 1 .25 .25 .25 0 0 0 28.085 0.1 0"
+    row = "1 1 Si 1 1 1 .25 .25 .25 0 0 0 28.085 0.1 0 0.5"
     file = written(tmp_path, "a.dump", f"{head}ITEM: ATOMS {names}\n{row}\n")
-    assert "columns that are not used: xs, ys, zs, ix, c_msd[4]" in notes(file)
+    assert "columns that are not used: xs, ys, zs, ix, c_msd[4], occupancy" in notes(file)
 
 
 @pytest.mark.parametrize("unit", ["units=nm", 'length_unit="bohr"', "Unit=pm"])

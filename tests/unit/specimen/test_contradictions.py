@@ -111,11 +111,6 @@ def test_damaged_columns_of_a_dump_are_refused(tmp_path, columns, rows, text):
         dump(tmp_path, columns, *rows)
 
 
-def test_unused_columns_of_a_dump_are_named(tmp_path):
-    structure = dump(tmp_path, "id element x y z occupancy msd vx", "1 Sr 0 0 0 0.5 0.01 3")
-    assert "columns that are not used: occupancy, msd" in structure.notes
-
-
 def test_names_and_atoms_that_a_poscar_does_not_announce_are_named(tmp_path):
     head = "t\n1.0\n4 0 0\n0 4 0\n0 0 4\nSr Ti\n1 1\n"
     other = read(tmp_path, "POSCAR", f"{head}Direct\n0 0 0 Ba\n.5 .5 .5 Ti\n")
@@ -132,12 +127,6 @@ def test_a_pdb_without_a_space_group_is_p1(tmp_path):
     structure = read(tmp_path, "a.pdb", f"{cell}{atom}END\n")
     assert structure.symbols.tolist() == ["Sr"]
     assert "gives no symmetry" in "\n".join(structure.notes)
-
-
-def test_a_mirrored_orientation_of_mustem_is_refused(tmp_path):
-    atoms = "Sr\n1 38 1.0 0.005\n0 0 0\n"
-    with pytest.raises(SpecimenError, match="Orientation"):
-        read(tmp_path, "a.xtl", f"t\n4 4 4 90 90 90\n200\n1\n{atoms}Orientation\n-1 0 0\n0 1 0\n0 0 1\n")
 
 
 # Elements that are given twice

@@ -104,6 +104,10 @@ def test_labels_stand_for_types(tmp_path):
     assert structure.symbols.tolist() == ["Na", "Cl"]
 
 
+def test_a_data_file_without_elements_is_refused(tmp_path):
+    refusal(data(tmp_path, masses=""), "which element", "Masses")
+
+
 @pytest.mark.parametrize("masses", [("10.0", "20.0"), ("1", "2"), ("1.0", "1.0"), ("100", "200"), ("22.99", "33.3")])
 def test_placeholder_masses_are_refused(tmp_path, masses):
     refusal(data(tmp_path, masses=f"Masses\n\n1 {masses[0]}\n2 {masses[1]}"), "mass", "placeholder", "Atom Type Labels")

@@ -53,3 +53,9 @@ def test_every_frame_of_a_dump_is_read(tmp_path):
 
 def test_dump_without_elements_is_refused(tmp_path):
     refusal(dump(tmp_path, "id type x y z", "1 1 0 1 12"), "column element", "dump_modify")
+
+
+def test_a_truncated_dump_is_refused(tmp_path):
+    file = dump(tmp_path, "id element x y z", "1 Au 0 1 12\n2 Au 2 1 12")
+    file.write_text(file.read_text().replace("ATOMS\n2\n", "ATOMS\n3\n"))
+    refusal(file, "announces 3 atoms", "truncated")

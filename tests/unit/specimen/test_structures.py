@@ -310,14 +310,6 @@ def test_symmetry_operations_are_applied(tmp_path):
     assert column_distances(specimen, 0)[:3] == pytest.approx(5.6402 / 2)
 
 
-def test_lammps_dump_counts_from_the_corner_of_its_box(tmp_path):
-    head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n-2 3\n0 5\n10 16\n"
-    plain = write(tmp_path, "a.lammpstrj", head + "ITEM: ATOMS id element x y z\n1 Au 0 1 12.5\n")
-    scaled = write(tmp_path, "b.lammpstrj", head + "ITEM: ATOMS id element xs ys zs\n1 Au 0.4 0.2 0.25\n")
-    assert read_specimen(plain).positions[0] == pytest.approx([2, 1, 2.5])
-    assert read_specimen(scaled).positions[0] == pytest.approx([2, 1, 1.5])
-
-
 # Cells
 
 
@@ -561,24 +553,10 @@ def test_an_impossible_number_of_atoms_is_refused(tmp_path):
     refusal(write(tmp_path, "huge.xyz", text), "99999999999999", "truncated")
 
 
-def test_a_truncated_lammps_dump_is_refused(tmp_path):
-    file = write(
-        tmp_path,
-        "a.dump",
-        "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n3\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
-        "ITEM: ATOMS id element x y z\n1 Au 0 1 2\n2 Au 2 1 2\n",
-    )
-    refusal(file, "announces 3 atoms", "truncated")
-
-
 def test_a_damaged_compressed_file_is_refused(tmp_path):
     file = tmp_path / "a.xyz.gz"
     file.write_bytes(gzip.compress(BLOCK.read_bytes())[:200])
     refusal(file, "cannot be read", "damaged", "copy it again")
-
-
-def test_a_file_without_atoms_is_refused(tmp_path):
-    refusal(write(tmp_path, "none.xyz", '0\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\n'))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -639,11 +617,6 @@ def test_labels_of_a_cif_without_types_name_elements_with_the_help_of_the_formul
     refusal(write(tmp_path, "capitals.cif", without), "could be S or Sr", "_atom_site_type_symbol")
 
 
-def test_an_unknown_symbol_in_a_poscar_is_refused(tmp_path):
-    file = write(tmp_path, "POSCAR", "x\n1.0\n4 0 0\n0 4 0\n0 0 4\nXx\n1\nDirect\n0 0 0\n")
-    refusal(file)
-
-
 def test_an_atomic_number_beyond_the_periodic_table_is_refused(tmp_path):
     file = write(tmp_path, "a.xyz", xyz(["6 0 0 0", "200 2 2 2"], properties="Z:I:1:pos:R:3"))
     refusal(file, "atom 1", "Z = 200", "periodic table")
@@ -696,29 +669,6 @@ def test_partial_occupancy_of_a_pdb_is_kept_or_refused_as_asked(tmp_path):
     assert read_specimen(file, repeat=(1, 1, 2)).occupancy.tolist() == [1.0, 0.5, 1.0, 0.5]
     refusal(file, "site 1", "occupancy of 0.5", "supercell", occupancy="refuse")
     assert len(read_specimen(write(tmp_path, "b.pdb", text.replace("0.50", "1.00"))).positions) == 2
-
-
-def test_partial_occupancy_of_mustem_is_kept_or_refused_as_asked(tmp_path):
-    text = "gold\n4 4 4 90 90 90\n200\n1\nAu\n1 79 0.8 0.005\n0 0 0\nOrientation\n1 0 0\n0 1 0\n0 0 1\n"
-    file = write(tmp_path, "a.xtl", text)
-    assert read_specimen(file).occupancy.tolist() == [0.8]
-    refusal(file, "occupancy of 0.8", "supercell", occupancy="refuse")
-
-
-def test_lammps_types_without_elements_are_refused(tmp_path):
-    data = write(
-        tmp_path,
-        "a.data",
-        "comment\n\n1 atoms\n1 atom types\n0 4 xlo xhi\n0 4 ylo yhi\n0 4 zlo zhi\n\nAtoms # atomic\n\n1 1 0 0 0\n",
-    )
-    refusal(data, "which element", "Masses")
-    dump = write(
-        tmp_path,
-        "a.dump",
-        "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
-        "ITEM: ATOMS id type x y z\n1 1 0 1 2\n",
-    )
-    refusal(dump, "which element", "column element")
 
 
 def test_atoms_outside_the_cell_along_z_are_refused_with_their_number(tmp_path):

@@ -39,8 +39,9 @@ def test_mustem_keeps_its_occupancy(tmp_path):
     assert occupancy.tolist() == [0.8, 1, 1, 1, 1]
 
 
-def test_orientation_that_turns_the_crystal_is_refused(tmp_path):
-    refusal(xtl(tmp_path, tail="Orientation\n1 1 0\n0 0 1\n1 -1 0\n"), "Orientation", "zone_axis")
+@pytest.mark.parametrize("axes", ["1 1 0\n0 0 1\n1 -1 0\n", "-1 0 0\n0 1 0\n0 0 1\n"], ids=["turned", "mirrored"])
+def test_orientation_that_turns_or_mirrors_the_crystal_is_refused(tmp_path, axes):
+    refusal(xtl(tmp_path, tail=f"Orientation\n{axes}"), "Orientation", "zone_axis")
 
 
 def test_a_truncated_mustem_file_is_refused(tmp_path):
