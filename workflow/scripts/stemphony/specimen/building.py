@@ -465,7 +465,7 @@ def whole_cells(file: Path, crystal: Oriented, build: Build) -> tuple[int, int, 
 
 
 def repeated(crystal: Oriented, repeat: Sequence[int]) -> Structure:
-    """Return `repeat` copies of the cell along x, y and z, side by side. The copy along z changes fastest."""
+    """Return `repeat` copies of the cell of `crystal` along x, y, z, side by side. The copy along z changes fastest."""
     positions = lattice.repeated(crystal.lengths, crystal.structure.positions, repeat)
     block = copied(crystal.structure, positions, np.diag(crystal.lengths * np.asarray(repeat)))
     if block.slice_id is None:
