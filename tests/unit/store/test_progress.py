@@ -79,10 +79,10 @@ def test_a_file_that_is_being_written_or_is_damaged_is_left_out(result):
     assert Watch(result, 1).overall(2).finished == 1
 
 
-def test_progress_is_written_every_two_seconds_at_most(result, monkeypatch):
+def test_progress_is_written_every_two_seconds_at_most(result):
     clock = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    file = note(result, 0, 0, 10)
+    file = ProgressFile(result.progress(1, "p0d000", 0), clock=lambda: clock[0])
+    file.update(0, 10)
     for done, now, kept in ((1, 100.5, 0), (2, 101.9, 0), (3, 102.1, 3), (4, 102.2, 3)):
         clock[0] = now
         file.update(done, 10)

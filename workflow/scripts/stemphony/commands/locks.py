@@ -9,7 +9,7 @@ import math
 import shlex
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stemphony.errors import StorageError
@@ -52,7 +52,9 @@ def free_lock(command: Sequence[str], directory: Path, name: str) -> None:
             holder.file.unlink(missing_ok=True)
 
 
-def require_free(directory: Path, name: str, late_holder_s: float = LATE_HOLDER_S) -> list[RunHolder]:
+def require_free(
+    directory: Path, name: str, late_holder_s: float = LATE_HOLDER_S, sleep: Callable[[float], None] = time.sleep
+) -> list[RunHolder]:
     """Refuse a working directory in which a run of the simulation `name` may be alive. Change nothing.
 
     Parameters
@@ -61,6 +63,8 @@ def require_free(directory: Path, name: str, late_holder_s: float = LATE_HOLDER_
         Working directory and name of the simulation.
     late_holder_s : float
         Longest wait for a run that holds the lock to record its process [s].
+    sleep : callable
+        Waits so many seconds before the next look.
 
     Returns
     -------
@@ -76,7 +80,7 @@ def require_free(directory: Path, name: str, late_holder_s: float = LATE_HOLDER_
     # The deadline ends the loop if the time of a lock is in the future.
     deadline = time.monotonic() + late_holder_s
     while not (found := holders(directory)) and _seconds_since(locks) < late_holder_s and time.monotonic() < deadline:
-        time.sleep(POLL_S)
+        sleep(POLL_S)
     alive = [holder for holder in found if holder.is_alive]
     for holder in alive:
         if holder.simulation == name:

@@ -36,12 +36,14 @@ class ProgressFile:
     Parameters
     ----------
     file : Path
+    clock : callable
+        Time for the interval between two writings [s].
     **about
         Further keys: what the job is.
     """
 
-    def __init__(self, file: Path, **about: Any) -> None:
-        self.file = file
+    def __init__(self, file: Path, *, clock: Callable[[], float] = time.monotonic, **about: Any) -> None:
+        self.file, self._clock = file, clock
         self.state: dict[str, Any] = {
             **about, "state": RUNNING, "done": 0, "total": 0, "host": socket.gethostname(), "pid": os.getpid(),
             "started": time.time(), "updated": time.time(), "holder": asdict(Holder.here()),
@@ -51,7 +53,7 @@ class ProgressFile:
     def update(self, done: int, total: int) -> None:
         """Note `done` of `total` waves. Write the file if it was not written for `INTERVAL_S`."""
         self.state.update(done=done, total=total)
-        if time.monotonic() - self.last >= INTERVAL_S:
+        if self._clock() - self.last >= INTERVAL_S:
             self.write()
 
     def note(self, **about: Any) -> None:
@@ -68,7 +70,7 @@ class ProgressFile:
 
     def write(self) -> None:
         """Write the state."""
-        self.last = time.monotonic()
+        self.last = self._clock()
         self.state["updated"] = time.time()
         temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:
