@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email import message_from_bytes
 from email.message import Message
 from email.policy import default
@@ -423,6 +424,19 @@ def test_some_of_many_refused_recipients_are_named(mailbox: tuple[Mailbox, int])
     assert said.count("@") == 5
     assert said.endswith(" and 3 more")
     assert len(said) < 1000
+
+
+@pytest.mark.parametrize(
+    ("finished", "total", "words"),
+    [
+        (0, 12, "0 of 12 configurations are finished, run 1."),
+        (1, 12, "1 of 12 configurations is finished, run 1."),
+        (0, 1, "0 of 1 configuration is finished, run 1."),
+    ],
+)
+def test_a_notification_counts_in_singular_or_plural(finished: int, total: int, words: str):
+    assert replace(NOTICE, kind="failed", finished=finished, total=total, run=1).details.startswith(words)
+    assert replace(NOTICE, kind="finished", total=1, run=1).details == "1 configuration, run 1."
 
 
 def test_titles_in_notifications_make_no_mentions_and_no_links():
