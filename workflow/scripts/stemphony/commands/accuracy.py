@@ -129,7 +129,7 @@ def read_budget(result: ResultPaths) -> Budget:
 
 
 def table(budget: Budget) -> list[str]:
-    """The budget as lines for the user: a block for each detector, a column for each depth."""
+    """The `budget` as lines for the user: a block for each detector, a column for each depth."""
     depths = _shown(len(budget.depths_nm))
     positions = ", ".join(f"{n}: ({x:.4g}, {y:.4g}) Å" for n, (x, y) in enumerate(budget.places))
     names = {line.name: f"{figure.NAMES[line.name]}: {line.what}" for line in budget.lines}

@@ -337,7 +337,10 @@ class Bench:
         self._in_threads(one, range(self.settings.slices))
 
     def pass_waves(self, waves: Sequence[tuple[int, int, int]]) -> None:
-        """Propagate and measure waves, given by indices of defocus, x and y. Time whole transforms after each wave."""
+        """Propagate and measure `waves`, given by indices of defocus, x and y.
+
+        Whole transforms are timed after each wave.
+        """
         self._in_threads(self._pass, waves)
         self._measured += len(waves)
 

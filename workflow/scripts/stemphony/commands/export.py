@@ -48,7 +48,7 @@ def export(given: Path, request: ExportRequest, output: Path, say: Callable[[str
 
 
 def depths(words: Sequence[str]) -> Sequence[float] | None:
-    """Depths of the command line [nm]. `all` becomes None.
+    """Depths [nm] from the `words` of the command line. `all` becomes None.
 
     Raises
     ------

@@ -80,6 +80,8 @@ class Outcome:
         File with this output.
     directory : Path
         Working directory.
+    result : ResultPaths
+        The simulation.
     interrupted : bool
         Whether the user cancelled the run.
     elapsed_s : float

@@ -98,7 +98,7 @@ def detector(text: str) -> Detector:
 
 
 def copies(text: str) -> tuple[int, int]:
-    """Copies along x and y, as `3x2`.
+    """Copies along x and y, from `text` such as `3x2`.
 
     Raises
     ------

@@ -112,7 +112,7 @@ def _say_if_new(settings: ReportingSettings, say: Callable[[str], None]) -> None
 
 
 def advice_on(answer: Answer) -> str:
-    """Advice for the user about an answer that is not a success."""
+    """Advice for the user about an `answer` that is not a success."""
     return advice_on_words(answer.what)
 
 

@@ -92,12 +92,16 @@ class Order:
 
     Attributes
     ----------
+    result : ResultPaths
+        The simulation.
     pairs : list of PairStatus
         The pairs to compute.
     waiting : list of PairStatus
         Other pairs that are not done. If there are any, nothing is merged.
     merged : str
         State of stem.nc, see `status.SimulationStatus`.
+    figures : tuple of str
+        Names of the figures of a result.
     """
 
     result: ResultPaths

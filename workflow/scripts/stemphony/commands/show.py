@@ -23,7 +23,7 @@ DOTS_PER_INCH = 150
 
 
 def picture_name(config: Path) -> str:
-    """Name of the picture of a config, written into the working directory."""
+    """Name of the picture of the file `config`, written into the working directory."""
     return f"{config.stem}_specimen.png"
 
 
@@ -96,7 +96,7 @@ def _scene(config: Mapping[str, Any], specimen: Specimen) -> Scene:
 
 
 def extended_xyz(specimen: Specimen) -> str:
-    """The atoms of a specimen in extended XYZ: element, coordinates [Å], U [Å²] and, if there are any, occupancies."""
+    """The atoms of `specimen` in extended XYZ: element, coordinates [Å], U [Å²] and, if there are any, occupancies."""
     lx, ly, lz = specimen.cell
     columns = [specimen.positions, np.where(np.isnan(specimen.u_iso), 0.0, specimen.u_iso)[:, None]]
     properties = "species:S:1:pos:R:3:u_iso:R:1"

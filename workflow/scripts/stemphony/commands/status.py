@@ -63,6 +63,9 @@ class PairStatus:
 
     Attributes
     ----------
+    defocus_nm, configuration : float, int
+        Defocus [nm], and index of the configuration.
+    state : PairState
     attempts : int
         Number of attempts in all runs.
     reason : str
@@ -94,6 +97,8 @@ class Elsewhere:
 
     Attributes
     ----------
+    host, pid : str, int
+        That machine, and the process of the run on it.
     heard : float
         When the run, or one of its jobs, last wrote a file [s since 1970, clock of the file system].
     """

@@ -22,7 +22,7 @@ FAILED: Final = "failed"
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """One image: 8-bit pixels, row by row from the top. 0 means `low`, 255 means `high`.
+    """One image of a `detector`: 8-bit pixels, row by row from the top. 0 means `low`, 255 means `high`.
 
     `size_nm` is the width and height [nm], or None if the event does not have them. `repeats` names the axes along
     which the image repeats: a part of `xy`.
@@ -164,12 +164,12 @@ class SimulationSummary:
 
     @classmethod
     def from_columns(cls, columns: Mapping[Any, Any]) -> Self:
-        """Make a summary from a row of the table, which has its values by column name."""
+        """Make a summary from `columns`, a row of the table with its values by column name."""
         lists = {name: json.loads(columns[name]) for name in _LISTS}
         return cls(**{**columns, **lists})
 
     def takes_from(self, sender: str) -> bool:
-        """Return whether a credential may change this simulation.
+        """Return whether the credential `sender` may change this simulation.
 
         A simulation belongs to the credential that sent its START_SIMULATION. A monitor without credentials has no
         names of senders, and so no owners.
@@ -179,7 +179,13 @@ class SimulationSummary:
 
 @dataclass(slots=True)
 class PairSummary:
-    """The latest attempt of one pair (defocus, configuration). The attributes are the columns of the table."""
+    """The latest attempt of one pair (defocus, configuration). The attributes are the columns of the table.
+
+    `simulation` is the row of the simulation. `progress` and `resumed` are parts of the work, 0 to 1: finished, and
+    taken from a checkpoint. `position` gives the place of the latest event in the order of its sender. `started` and
+    `updated` are the begin and the latest event of the attempt [s since 1970]. `revision` is the row of the event that
+    changed the pair last. All others are as in events.
+    """
 
     simulation: int
     defocus_key: str
@@ -199,7 +205,10 @@ class PairSummary:
 
 @dataclass(slots=True)
 class DefocusSummary:
-    """One defocus. The attributes are the columns of the table."""
+    """One defocus of the simulation with row `simulation`. The attributes are the columns of the table.
+
+    `defocus` is in nm, `defocus_index` is its position in the list of defoci, and `run` the latest run with it.
+    """
 
     simulation: int
     key: str
@@ -219,7 +228,7 @@ _COLUMNS: Final = {
 
 
 def columns_of(summary: SimulationSummary | PairSummary | DefocusSummary) -> dict[str, Any]:
-    """Return the row of the table for a summary, by column name."""
+    """Return the row of the table for a `summary`, by column name."""
     columns = {name: getattr(summary, name) for name in _COLUMNS[type(summary)]}
     if isinstance(summary, SimulationSummary):
         columns |= {name: json.dumps(columns[name]) for name in _LISTS}
@@ -235,13 +244,13 @@ def event_key(simulation: str, event_id: str) -> bytes:
 
 
 def trial_key(event: IncomingEvent) -> bytes:
-    """Return 16 bytes for a TEST event. They are never equal to those of an event that belongs to a simulation."""
+    """Return 16 bytes for a TEST `event`. They are never equal to those of an event that belongs to a simulation."""
     parts = ("test", event.simulation, event.event_id, event.sender)
     return hashlib.sha256("\n".join(parts).encode()).digest()[:16]
 
 
 def held_key(event: IncomingEvent) -> bytes:
-    """Return 16 bytes for an event that is kept but not counted. They are never equal to those of a counted event."""
+    """Return 16 bytes for an `event` that is kept but not counted. They differ from those of every counted event."""
     return held_key_of(event.simulation, event.event_id, event.sender, event.content)
 
 

@@ -49,7 +49,27 @@ PORTS_TRIED: Final = 20
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `stemphony monitor`. Times are in seconds except `keep_days`."""
+    """The options of `stemphony monitor`.
+
+    Attributes
+    ----------
+    host, port : str, int
+        Address and port on which it listens.
+    database : str or None
+        Value of `--db`. None: see `database_url`.
+    stale_after_s : float
+        Shortest silence after which a run is stale [s].
+    keep_days : float
+        Silence after which a simulation is deleted [days]. 0: never.
+    requests_per_s : float
+        Most requests per second of one credential or address. 0: no limit.
+    notify : Path or None
+        File with the targets of notifications.
+    any_port : bool
+        Whether to try the next ports if this one is taken.
+    extra_hosts : tuple of str
+        Further allowed values of the header `Host`.
+    """
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT

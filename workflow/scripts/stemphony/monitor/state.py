@@ -115,7 +115,7 @@ def cell_state(state: str, pair_run: int, simulation: SimulationSummary) -> Cell
 
 
 def pairs_of(simulation: SimulationSummary) -> int:
-    """Return the number of pairs of a simulation, or 0 before an event has given the number."""
+    """Return the number of pairs of a `simulation`, or 0 before an event has given the number."""
     return simulation.num_defoci * simulation.num_configurations
 
 
@@ -137,7 +137,7 @@ def _done(simulation: SimulationSummary) -> float:
 
 
 def progress_of(simulation: SimulationSummary) -> float:
-    """Return the finished part of a simulation, 0 to 1. A running pair counts by its own progress."""
+    """Return the finished part of a `simulation`, 0 to 1. A running pair counts by its own progress."""
     if simulation.ended == Event.FINISH:
         return 1.0
     total = pairs_of(simulation)

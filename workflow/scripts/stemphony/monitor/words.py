@@ -40,7 +40,10 @@ def _rounded(seconds: float) -> float:
 
 
 def rate(per_s: float) -> str:
-    """Return configurations per minute, hour or day: the shortest of these units with a rate of at least 1."""
+    """Return the rate `per_s` [configurations/s] per minute, hour or day.
+
+    The unit is the shortest of these with a rate of at least 1.
+    """
     for unit, length in (("minute", _MINUTE), ("hour", _HOUR)):
         if per_s * length >= 1:
             return f"{_three_digits(per_s * length)} per {unit}"
@@ -52,7 +55,7 @@ def _three_digits(number: float) -> str:
 
 
 def nanometres(defocus: float | None, index: int | None = None) -> str:
-    """Return a defocus in nm with a typographic minus sign, or its index if the value is not known."""
+    """Return `defocus` [nm] with a typographic minus sign, or its `index` if the value is not known."""
     if defocus is None:
         return "defocus ?" if index is None else f"defocus {index}"
     return f"{round(defocus, 3) + 0.0:g} nm".replace("-", "−")

@@ -37,7 +37,7 @@ _ENDS_OF_A_RUN: Final = (Event.FINISH, Event.FAILED, Event.CANCELLED)
 
 @dataclass(frozen=True)
 class SpoolFile:
-    """One file with events, and the run that they belong to."""
+    """One file with events, `path`, and the number of the `run` that they belong to."""
 
     path: Path
     run: int

@@ -104,7 +104,7 @@ def refusal(key: str, what: str) -> ConfigError:
 
 
 def kind(value: object) -> str:
-    """Name the type of a value without showing the value."""
+    """Name the type of `value` without showing the value."""
     return {bool: "true or false", int: "a number", float: "a number", str: "text"}.get(
         type(value), f"a value of type {type(value).__name__}"
     )

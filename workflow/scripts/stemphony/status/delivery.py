@@ -71,7 +71,7 @@ class Delivery:
                 return
 
     def put_aside(self, event: Mapping[str, Any], what: str) -> None:
-        """Record an event that a receiver refused permanently, with the reason `what`."""
+        """Record an `event` that a receiver refused permanently, with the reason `what`."""
         line = json.dumps({"refused": what, "event": dict(event)}, ensure_ascii=True).encode("ascii") + b"\n"
         try:
             descriptor = os.open(self._dead_letters_file, _WRITE_FLAGS | os.O_APPEND, 0o666)
@@ -93,7 +93,7 @@ class Delivery:
 
 
 def delivered_until(spool_file: Path) -> int:
-    """Return the position of the first undelivered line of a spool file [bytes], or 0 without a readable record."""
+    """Return the position of the first undelivered line of `spool_file` [bytes], or 0 without a readable record."""
     try:
         noted = _read(spool_file.with_suffix(DELIVERED_SUFFIX), 0, _DIGITS + 1)
     except OSError:
@@ -102,7 +102,7 @@ def delivered_until(spool_file: Path) -> int:
 
 
 def forget(spool_file: Path) -> None:
-    """Mark all events of a spool file as undelivered, refused ones too. A monitor recognises events that it has.
+    """Mark all events of `spool_file` as undelivered, refused ones too. A monitor recognises events that it has.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def read_events(spool_file: Path, begin: int = 0) -> Iterator[tuple[dict[str, An
 
 
 def last_event(spool_file: Path) -> dict[str, Any] | None:
-    """Return the last complete event of a spool file, or None if there is none or the file is not readable."""
+    """Return the last complete event of `spool_file`, or None if there is none or the file is not readable."""
     try:
         size = spool_file.stat().st_size
         for piece in (_FIRST_PIECE_BYTES, _PIECE_BYTES):

@@ -261,7 +261,7 @@ def names_a_secret(name: str) -> bool:
 
 
 def clean_text(text: str) -> str:
-    """Replace control, format and surrogate characters by spaces, so that every receiver can store the text."""
+    """Return `text` with spaces for control, format and surrogate characters, so that every receiver can store it."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(" " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") else letter for letter in text)

@@ -54,7 +54,10 @@ class Limits:
     batch_events: int = 100
 
     def backoff_s(self, failures: int) -> float:
-        """Draw a random pause after some failures in a row [s]. Its upper limit is 0.5, 1, 2 … 60 s (full jitter)."""
+        """Draw a random pause [s] after this number of `failures` in a row, at least 1.
+
+        Its upper limit is `backoff_base_s`, twice as much, and so on up to `backoff_cap_s` (full jitter).
+        """
         longest = min(self.backoff_cap_s, self.backoff_base_s * 2.0 ** min(failures - 1, 10))
         return random.uniform(0.0, longest)
 

@@ -144,7 +144,7 @@ class Reporter:
             self._tell_internal(error)
 
     def extend(self, configurations: int) -> None:
-        """Let later events carry this total of configurations."""
+        """Let later events carry `configurations` as the total of configurations."""
         self._records.common["num_configurations"] = configurations
 
     def emit(self, event: str, *, event_id: str | None = None, **keys: Any) -> None:
@@ -248,7 +248,10 @@ class Reporter:
         return self._complete
 
     def prepare(self, event: str, **keys: Any) -> str:
-        """Return an event without its time and number, for `emit_prepared`. The text is empty without reporting."""
+        """Return the event `event` with these keys as text, without its time and number, for `emit_prepared`.
+
+        The text is empty without reporting.
+        """
         if not self.enabled:
             return ""
         record = self._records.make(event, None, keys, self._seq)

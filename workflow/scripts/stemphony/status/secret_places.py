@@ -25,17 +25,17 @@ _WORD: Final = re.compile(r"[\w.-]+")
 
 
 def may_be_secret(path: object) -> bool:
-    """Whether the value at a dotted path may be a secret, because a part of the path has such a name or is misspelt."""
+    """Whether the value at a dotted `path` may be a secret: a part of the path has such a name, perhaps misspelt."""
     return any(map(_marks_a_secret, str(path).split(".")))
 
 
 def may_hold_secret(text: str) -> bool:
-    """Whether a text may hold a secret, because it has an address, or a word that is a name of a secret."""
+    """Whether `text` may hold a secret, because it has an address, or a word that is a name of a secret."""
     return "://" in text or any(may_be_secret(word) for word in _WORD.findall(text))
 
 
 def secret_keys_in(value: Any) -> Iterator[str]:
-    """Keys in maps and lists, at any depth, whose values may be secrets."""
+    """Keys in `value`, maps and lists at any depth, whose values may be secrets."""
     if isinstance(value, Mapping):
         for key, entry in value.items():
             if may_be_secret(key):

@@ -169,7 +169,7 @@ def lock(descriptor: int) -> bool | None:
 
 
 def count_lines(spool_file: Path) -> int:
-    """Return the number of complete lines in a spool file, or 0 if there is no file."""
+    """Return the number of complete lines in `spool_file`, or 0 if there is no file."""
     try:
         return spool_file.read_bytes().count(b"\n")
     except OSError:

@@ -30,7 +30,7 @@ _MOST_GROUPS: Final = 50
 
 
 def refuse(file: Path, text: str) -> None:
-    """Refuse a config file that contains the block of STEMsalabim.
+    """Refuse the config `file` if its content `text` contains the block of STEMsalabim.
 
     Raises
     ------

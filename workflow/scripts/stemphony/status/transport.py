@@ -90,7 +90,7 @@ class Answer:
 
 
 def verdict_on(status: int) -> Verdict:
-    """Decide by the status of an answer.
+    """Decide by the HTTP `status` of an answer.
 
     - 2xx and 409 (the receiver has the event already): the event has arrived.
     - 408, 425, 429 and 5xx: the trouble may pass, so the event is sent again.
@@ -148,10 +148,10 @@ class Transport(Protocol):
     """Something that delivers events."""
 
     def post(self, event: Mapping[str, Any]) -> Answer:
-        """Deliver one event and return the result."""
+        """Deliver one `event` and return the result."""
 
     def post_batch(self, events: Sequence[Mapping[str, Any]]) -> Answer | None:
-        """Deliver several events, all or none. None if they must be sent one by one."""
+        """Deliver several `events`, all or none. None if they must be sent one by one."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -192,14 +192,14 @@ class HttpTransport:
         self._counts = False
 
     def post(self, event: Mapping[str, Any]) -> Answer:
-        """Deliver one event with the custom parameters added, and return the result. Never raises."""
+        """Deliver one `event` with the custom parameters added, and return the result. Never raises."""
         answer = self._deliver(self._url, lambda: self._with_parameters(event))
         if answer.verdict is Verdict.ARRIVED and answer.body:
             self._counts = _counted(answer.body) == 1
         return answer
 
     def post_batch(self, events: Sequence[Mapping[str, Any]]) -> Answer | None:
-        """Deliver several events in one request to a receiver that accepts batches.
+        """Deliver several `events` in one request to a receiver that accepts batches.
 
         Returns
         -------

@@ -19,7 +19,7 @@ LISTED: Final = 200
 
 @dataclass(frozen=True)
 class Entry:
-    """One action of an operator. `time` is in seconds since 1970."""
+    """One action of an operator. `time` is in seconds since 1970. The other attributes are as for `note`."""
 
     time: float
     operator: str

@@ -32,7 +32,7 @@ _SERVICE: Final = "stemphony"
 
 
 def backup(database: Database, file: Path) -> str:
-    """Copy a database, even while a monitor writes to it, and check the copy.
+    """Copy `database` into `file`, even while a monitor writes to it, and check the copy.
 
     The copy is made in a new folder that only this user can enter. After the check it gets its final name, unless a
     file or link of this name exists by then.

@@ -52,7 +52,7 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
         "smb3", "smbfs", "wekafs",
     }
 )  # fmt: skip
-"""Types of file systems in /proc/mounts on which locks of SQLite are not reliable."""
+"""Types of network file systems in /proc/self/mountinfo. On these, SQLite may lose events."""
 
 
 _KEYWORDS: Final = re.compile(
@@ -93,7 +93,9 @@ def default_file() -> Path:
 
 
 def database_url(given: str | None) -> URL:
-    """Return the URL of a database: the given one, else that of the environment, else the default file.
+    """Return the URL of a database: `given`, else that of the environment, else the default file.
+
+    `given` is a file or a URL, as the option `--db` takes it.
 
     Raises
     ------
@@ -129,7 +131,7 @@ def database_url(given: str | None) -> URL:
 
 
 def file_system_of(path: Path, mounts: str) -> str:
-    """Return the type of the file system of a path.
+    """Return the type of the file system of an absolute `path`.
 
     `mounts` is the text of /proc/self/mountinfo. The result is empty if the path is in none of its entries.
     """
@@ -146,7 +148,7 @@ def file_system_of(path: Path, mounts: str) -> str:
 
 
 def refuse_network_file_system(file: Path) -> None:
-    """Refuse a file on a network file system, because SQLite's write-ahead log needs shared memory.
+    """Refuse a `file` on a network file system, because SQLite's write-ahead log needs shared memory.
 
     Raises
     ------
@@ -172,6 +174,8 @@ class Database:
 
     Attributes
     ----------
+    url : URL
+        Address with the password, which messages must not show.
     reader, writer : Engine
         Connections for reading, and one connection for writing.
     writer_connections : int
@@ -360,7 +364,7 @@ class Database:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error of the database, without SQL and values."""
+    """Return the first line of `error`, which the database has caused, without SQL and values."""
     if isinstance(error, ServedByAnother | FileGone):
         return str(error)
     if isinstance(error, NoConnectionFree):

@@ -32,7 +32,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Credential:
-    """A name, its role, and the hash of its secret."""
+    """A name, its role, and the `digest` of its secret. `created` is the time of creation [s since 1970]."""
 
     name: str
     role: Role
@@ -41,12 +41,12 @@ class Credential:
 
 
 def digest(secret: str) -> str:
-    """Return the SHA-256 of a secret, which is all that the database stores of it."""
+    """Return the SHA-256 of a `secret`, which is all that the database stores of it."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def require_name(name: str) -> None:
-    """Check the name of a credential.
+    """Check the `name` of a credential.
 
     Raises
     ------

@@ -25,7 +25,23 @@ _WHITE: Final = 255
 
 @dataclass(slots=True)
 class MeanImage:
-    """The mean of images of one detector and one size. The sum of the images is stored."""
+    """The mean of images of one detector and one size. The sum of the images is stored.
+
+    Attributes
+    ----------
+    detector : str
+        Name of the detector.
+    width : int
+        Pixels of a row.
+    number : int
+        Number of images.
+    sums : array of float
+        Sum of the images, row by row from the top.
+    width_nm, height_nm : float or None
+        Size [nm], None if the events do not give it.
+    repeats : str
+        Axes along which the image repeats: a part of `xy`.
+    """
 
     detector: str
     width: int
@@ -54,7 +70,7 @@ class MeanImage:
         return {**{name: getattr(self, name) for name in same}, "sums": sums.tobytes()}
 
     def fits(self, image: Preview) -> bool:
-        """Return whether an image has the same detector, size and scale as this mean."""
+        """Return whether `image` has the same detector, size and scale as this mean."""
         own = (self.detector, self.width, len(self.sums), self.width_nm, self.height_nm, self.repeats)
         return own == (image.detector, image.width, len(image.pixels), *_scale(image))
 
@@ -80,7 +96,11 @@ class MeanImage:
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """What a page needs about a mean image before it loads the image. Width and height are pixels."""
+    """What a page needs about a mean image before it loads the image.
+
+    `defocus` is in nm, `width` and `height` are in pixels. `number` is the number of images, and `revision` the row of
+    the event that changed the mean last. The other attributes are as for `MeanImage`.
+    """
 
     defocus_key: str
     defocus: float | None
@@ -142,7 +162,7 @@ def forget(connection: Connection, simulation: int) -> None:
 
 
 def mean_of(connection: Connection, simulation: int, defocus_key: str, detector: str) -> MeanImage | None:
-    """Return the mean image of a defocus and detector, or None if none of its jobs has sent an image.
+    """Return the mean image of a defocus and a `detector`, or None if none of its jobs has sent an image.
 
     `simulation` is the row of the simulation, and `defocus_key` the key of the defocus. `connection` is an open
     transaction.

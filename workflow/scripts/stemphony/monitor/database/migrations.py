@@ -55,7 +55,7 @@ def version_of(connection: Connection) -> int:
 
 
 def migrate(connection: Connection) -> int:
-    """Bring the schema to the latest version, in the transaction of the connection.
+    """Bring the schema to the latest version, in the transaction of `connection`.
 
     Returns
     -------

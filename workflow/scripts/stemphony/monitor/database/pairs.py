@@ -28,7 +28,24 @@ LETTERS: Final = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair of which an event has arrived. Times are seconds since 1970, `defocus` is in nm."""
+    """A pair of which an event has arrived.
+
+    Attributes
+    ----------
+    defocus_key, defocus : str, float or None
+        Key and value of the defocus [nm]; None if no event gives the value.
+    configuration : int
+        Index of the configuration.
+    state : CellState
+    progress : float
+        Finished part of its latest attempt, 0 to 1.
+    run, attempt : int
+        Numbers of the run and of the attempt of the latest event.
+    job, message : str
+        Name of the job, and the error of the attempt; empty without one.
+    started, updated : float
+        Begin and latest event of the attempt [s since 1970].
+    """
 
     defocus_key: str
     defocus: float | None
@@ -45,7 +62,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class DefocusRow:
-    """One row of the grid. `defocus` is in nm."""
+    """One row of the grid: the `key` of a defocus, its value `defocus` [nm], and its `index` in the list of defoci."""
 
     key: str
     defocus: float | None

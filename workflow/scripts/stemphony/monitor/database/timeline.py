@@ -27,7 +27,23 @@ LABEL: Final = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
 
 @dataclass(frozen=True)
 class TimelineEvent:
-    """One stored event. `defocus` is in nm, times are seconds since 1970."""
+    """One stored event.
+
+    Attributes
+    ----------
+    row : int
+        Its number in the order of arrival.
+    name, event_id, seq, job, run, attempt, configuration, message, progress
+        As in the event.
+    time, received : float
+        When it happened by the clock of the sender, and when it arrived [s since 1970].
+    defocus : float or None
+        Defocus [nm].
+    sender, held : str
+        Name of the credential that sent it, and why it does not count. Empty: it counts.
+    body : dict
+        The whole event.
+    """
 
     row: int
     name: str
@@ -110,7 +126,10 @@ def _event(row: Mapping[Any, Any], body: dict[str, Any]) -> TimelineEvent:
 
 @dataclass(frozen=True)
 class HeldEvents:
-    """Events of one sender that are kept but not counted for one reason. `reason` is a value of `Held`."""
+    """The `number` of events of one sender that are kept but not counted for one reason.
+
+    `reason` is a value of `Held`.
+    """
 
     sender: str
     reason: str

@@ -390,5 +390,5 @@ def _without_secrets(value: Any) -> Any:
 
 
 def is_known(name: str) -> bool:
-    """Return whether an event of this name changes the state of a simulation. Other events are only stored."""
+    """Return whether an event of this `name` changes the state of a simulation. Other events are only stored."""
     return name in EVENT_NAMES

@@ -25,7 +25,7 @@ _MOST_OBLONG: Final = 50.0
 
 
 def read_preview(event: Mapping[str, Any]) -> Preview | None:
-    """Return the image of an event, or None if it has no valid one. A damaged image does not make an event invalid."""
+    """Return the image of `event`, or None if it has no valid one. A damaged image does not make an event invalid."""
     text, detector, width = event.get("preview"), event.get("preview_detector"), event.get("preview_width")
     low, high = _number(event.get("preview_low")), _number(event.get("preview_high"))
     if not isinstance(text, str) or not isinstance(detector, str) or type(width) is not int:

@@ -32,7 +32,7 @@ def contents_of(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, by
 
 
 def event_of(stored: Any, uid: str) -> IncomingEvent:
-    """Return a stored event as it was when it arrived, as an event of the simulation `uid`.
+    """Return the event of the row `stored` as it was when it arrived, as an event of the simulation `uid`.
 
     Raises
     ------

@@ -281,7 +281,7 @@ def update_defocus(defocus: DefocusSummary, run: int, value_nm: float | None, in
 
 
 def note_unknown(simulation: SimulationSummary, event: IncomingEvent) -> Change:
-    """Update the summary for an event of an unknown name. It only shows that the simulation is alive."""
+    """Update the summary `simulation` for an `event` of an unknown name. It only shows that the simulation is alive."""
     if not simulation.events:
         simulation.first_received = event.received
         simulation.run = max(simulation.run, event.run)

@@ -75,7 +75,7 @@ class SummaryCache:
             self._audited = audited
 
     def forget_simulation(self, simulation: SimulationSummary) -> None:
-        """Drop the summaries of one simulation, so that they are read from the database again."""
+        """Drop the summaries of one `simulation`, so that they are read from the database again."""
         self._simulations.pop(simulation.uid, None)
         self._defoci.pop(simulation.row, None)
         self._parameters.pop(simulation.row, None)
@@ -87,7 +87,7 @@ class SummaryCache:
                 del changed[key]
 
     def renew(self, simulation: SimulationSummary) -> SimulationSummary:
-        """Return an empty summary of a simulation. Until `replace`, its pairs and defoci count as empty too."""
+        """Return an empty summary of a `simulation`. Until `replace`, its pairs and defoci count as empty too."""
         self.forget_simulation(simulation)
         fresh = SimulationSummary(
             simulation.row, simulation.uid, owner=simulation.owner, shared=simulation.shared,
@@ -110,7 +110,7 @@ class SummaryCache:
         self.flush(connection)
 
     def target(self, uid: str, sender: str) -> str:
-        """Return the id under which the events of a sender are kept: `uid`, unless an operator has moved them."""
+        """Return the id under which events of `sender` are kept: `uid`, unless an operator has moved them."""
         return self._moved.get((uid, sender), uid)
 
     def new_event_row(self) -> int:
@@ -119,7 +119,7 @@ class SummaryCache:
         return self._next_event - 1
 
     def changed(self, summary: SimulationSummary | PairSummary | DefocusSummary) -> None:
-        """Mark a summary for the next `flush`."""
+        """Mark `summary` for the next `flush`."""
         if isinstance(summary, SimulationSummary):
             self._changed["simulation"][summary.row] = summary
         elif isinstance(summary, PairSummary):

@@ -76,7 +76,7 @@ class NotStored(Exception):
 
 @dataclass(frozen=True)
 class Receipt:
-    """How many events of a request are new, and how many the database already had.
+    """How many events of a request are new (`stored`), and how many the database already had (`duplicates`).
 
     `conflicts` says how many of the new events are kept but not counted.
     """
@@ -88,7 +88,21 @@ class Receipt:
 
 @dataclass
 class Counts:
-    """Counters of the writer since its start, for the metrics."""
+    """Counters of the writer since its start, for the metrics.
+
+    Attributes
+    ----------
+    stored, duplicates, conflicts : int
+        Events, as in `Receipt`.
+    commits, failures : int
+        Transactions that succeeded, and that the database refused.
+    last_commit : float
+        Time of the last commit [s since 1970].
+    commit_s : float
+        Time of all transactions together [s].
+    trouble : str
+        What is wrong with the database now; empty while it answers.
+    """
 
     stored: int = 0
     duplicates: int = 0
@@ -170,7 +184,7 @@ class Writer:
         return self._tasks.qsize()
 
     def store(self, events: Sequence[IncomingEvent]) -> Receipt:
-        """Store events and wait until they are on the disk.
+        """Store `events` and wait until they are on the disk.
 
         Raises
         ------
@@ -181,12 +195,21 @@ class Writer:
         return result
 
     def run(self, action: Callable[[Connection], Result]) -> Result:
-        """Run another action that writes, in a transaction between two groups of events. Raises `NotStored`."""
+        """Run another `action` that writes, in a transaction between two groups of events. Return its result.
+
+        Raises
+        ------
+        NotStored
+            The action has not run, or not yet.
+        """
         result: Result = self._wait_for(_Task(action=action))
         return result
 
     def run_and_forget(self, action: Callable[[Connection], Result]) -> Result:
-        """Run an action that deletes summaries. The writer then reads summaries from the database again."""
+        """Run an `action` that deletes summaries. The writer then reads summaries from the database again.
+
+        The result and the errors are those of `run`.
+        """
 
         def act(connection: Connection) -> Result:
             self._cache.forget()

@@ -26,8 +26,24 @@ DIGEST_NAMES: Final = 20
 class Notice:
     """The facts of one notification, as they were when the event arrived.
 
-    A delayed notification still describes the state at that time. `percent` is the finished part of the simulation,
-    `silent_s` the time since the last event [s].
+    A delayed notification still describes the state at that time.
+
+    Attributes
+    ----------
+    kind : str
+        State that caused it, see `targets.KINDS`.
+    title, uid, row, run, owner
+        Title (or id), id, row, latest run and credential of the simulation.
+    percent : int
+        Finished part of the simulation [%].
+    finished, total, num_failed : int
+        Finished pairs, all pairs, and failed pairs.
+    message : str
+        Message at the end of the run, empty without one.
+    silent_s : float
+        Time since the last event [s].
+    link : str
+        Address of the page of the simulation, empty if the settings give no address of the monitor.
     """
 
     kind: str
@@ -101,7 +117,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Digest:
-    """Many notifications in one message. Those that need a reaction come first."""
+    """Many notifications, `notices`, in one message. Those that need a reaction come first."""
 
     notices: tuple[Notice, ...]
 

@@ -39,6 +39,8 @@ class Target:
 
     Attributes
     ----------
+    name, format : str
+        Name in the log and in the database, and one of `FORMATS`.
     kinds : frozenset of str
         Values of `KINDS` that cause a notification.
     url : str
@@ -69,6 +71,8 @@ class TargetSettings:
 
     Attributes
     ----------
+    targets : tuple of Target
+        All recipients.
     page : str
         Address of the monitor in a reader's browser. Links in notifications begin with it.
     """

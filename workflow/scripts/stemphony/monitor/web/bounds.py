@@ -45,7 +45,7 @@ def cut(text: str, characters: int) -> str:
 
 
 def cut_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Return the custom parameters of a simulation that a list shows."""
+    """Return those of the custom `parameters` of a simulation that a list shows, cut to its lengths."""
     first = list(parameters.items())[:LISTED_PARAMETERS]
     return {cut(name, LISTED_NAME): cut(value, LISTED_VALUE) for name, value in first}
 

@@ -97,7 +97,10 @@ class Gate:
         return not self.credentials() and not self._ever_closed
 
     def credential_of(self, header: str) -> Credential | None:
-        """Return the credential that a header proves, `Basic name:secret` or `Bearer secret`, or None."""
+        """Return the credential that the header Authorization proves, or None.
+
+        `header` is its value: `Basic` with name and secret in Base64, or `Bearer` with a secret.
+        """
         name, secret = _read(header)
         if secret is None:
             return None

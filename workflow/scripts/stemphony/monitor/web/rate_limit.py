@@ -37,7 +37,10 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, client: str) -> float:
-        """Take one request from a client's bucket. Return 0 if it may pass, else the time until one may pass [s]."""
+        """Take one request from the bucket of `client`, a credential or an address.
+
+        Return 0 if it may pass, else the time until one may pass [s].
+        """
         if self._per_s <= 0:
             return 0.0
         now = self._clock()

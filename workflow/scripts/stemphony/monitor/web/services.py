@@ -25,6 +25,10 @@ class Services:
 
     Attributes
     ----------
+    database, writer, gate, rate
+        Database, its writer, the check of credentials, and the limit of requests.
+    stale_after_s : float
+        Shortest silence after which a run is stale [s].
     hosts : frozenset of str
         Allowed values of the header `Host` while there are no credentials. Without this check, a page of any web site
         could read a monitor on the loopback (DNS rebinding).

@@ -48,7 +48,7 @@ class ImageTile:
 
 
 def copies(image: MeanImage | ImageEntry) -> tuple[int, int]:
-    """Return how often an image is shown along x and y."""
+    """Return how often `image` is shown along x and y."""
     if image.width_nm is None or image.height_nm is None:
         return 1, 1
     along = (("x", image.width_nm), ("y", image.height_nm))

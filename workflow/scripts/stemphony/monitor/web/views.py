@@ -50,7 +50,10 @@ GLYPHS: Final = {"p": "", "r": "", "s": "–", "e": "✕", "f": "✓"}
 
 @dataclass(frozen=True)
 class Moment:
-    """A time in UTC for machines and for people. The script of the page converts it to the reader's time zone."""
+    """A time in UTC for machines (`iso`) and for people (`text`), and how long `ago` it was.
+
+    The script of the page converts it to the reader's time zone.
+    """
 
     iso: str
     text: str
@@ -90,6 +93,7 @@ def simulation_view(
 
     Parameters
     ----------
+    simulation : SimulationSummary
     parameters : dict
         Custom parameters.
     now, stale_after_s : float
@@ -137,7 +141,7 @@ def simulation_view(
 
 
 def parameter_label(name: str) -> str:
-    """Return the name that a page shows for a custom parameter."""
+    """Return the name that a page shows for the custom parameter `name`."""
     return _DESCRIPTION.get(name, name)
 
 
