@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from stemphony.errors import ConfigError
-from stemphony.experiment.model import Experiment, detector_names
+from stemphony.experiment.model import Experiment, detector_names, rounded_down
 from support.experiments import experiment, tiny
 
 MRAD = 1e-3
@@ -349,3 +349,11 @@ def test_with_windows_the_hint_names_points_of_the_whole_cell():
     text = refusal(cell, "adf.detectors.haadf", grating=grating, adf=rings)
     assert "grating.gpts: [540, 540] (or sampling_angstrom: 0.0879)" in text
     resolved(cell, grating={**grating, "gpts": [540, 540]}, adf=rings)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(150.0, 0, "150"), (200.4, 0, "200"), (10.0, 0, "10"), (0.6666, 2, "0.66"), (12.3, 2, "12.3"), (40.0, 1, "40")],
+)
+def test_a_largest_allowed_value_is_rounded_down_and_keeps_its_whole_digits(value, digits, text):
+    assert rounded_down(value, digits) == text

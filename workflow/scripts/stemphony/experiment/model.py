@@ -387,9 +387,10 @@ class _BandLimit:
 def rounded_down(value: float, digits: int) -> str:
     """Write a largest allowed `value` as text, rounded down so that the value in the text is allowed too.
 
-    `digits` is the number of decimal places. Zeros at the end are left out.
+    `digits` is the number of decimal places. Decimal places that are zero at the end are left out.
     """
-    return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}".rstrip("0").rstrip(".")
+    text = f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if digits else text
 
 
 def _window_grid(whole: Grid, window: float, with_adf: bool) -> Grid:
