@@ -41,6 +41,13 @@ class Cluster:
     folder: Path
     env: Mapping[str, str]
 
+    @property
+    def evidence(self) -> str:
+        """All jobs, and the ends of the logs of Slurm's daemons."""
+        logs = sorted((self.folder / "log").glob("slurm*.log"))
+        ends = [f"{file}:\n" + "\n".join(file.read_text(errors="replace").splitlines()[-15:]) for file in logs]
+        return "\n".join([self.run("squeue", "--states=all", "--format=%i %T %r %j", check=False), *ends])
+
     def run(self, *words: str | Path, check: bool = True) -> str:
         """Output of one of Slurm's commands."""
         line = [str(word) for word in words]

@@ -8,6 +8,7 @@ their attributes if they are dataclasses, and long texts that the failed line na
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import subprocess
 from collections.abc import Generator, Iterator, Mapping
@@ -21,6 +22,8 @@ LINES = 200
 """Lines of each text that are shown, from its end."""
 CHARACTERS = 12_000
 """Characters of each text that are shown, because a page of HTML has few lines."""
+LONGEST_EVENT = 300
+"""Characters of one event that are shown, because previews hold images."""
 CUT_BY_PYTEST = 200
 """A text of so many characters is not shown whole by an assertion."""
 
@@ -38,31 +41,37 @@ def evidence_of(value: Any) -> str:
         parts = [part.decode(errors="replace") if isinstance(part, bytes) else part or "" for part in
                  (value.stdout, value.stderr)]  # fmt: skip
         return f"exit status {value.returncode} of {value.args}\n{last_part(''.join(parts))}"
+    if isinstance(value, list) and value and all(isinstance(entry, dict) and "event" in entry for entry in value):
+        lines = [json.dumps(entry, ensure_ascii=False, default=str)[:LONGEST_EVENT] for entry in value]
+        return last_part("\n".join([f"{len(lines)} events:", *lines]))
     if not isinstance(getattr(type(value), "evidence", None), property):
         return ""
     try:
         return str(value.evidence)
-    except (OSError, ValueError) as error:  # the failure may be that a file is missing
+    except Exception as error:  # whatever is broken here must not hide why the test failed
         return f"not available: {error!r}"
 
 
 def in_hand(variables: Mapping[str, Any], line: str) -> Iterator[tuple[str, str]]:
-    """Name and evidence of variables, and of the attributes of those that are dataclasses."""
-    for name, value in variables.items():
-        if name.startswith("@py_format"):
+    """Name and evidence of variables, and of the attributes of those that are dataclasses.
+
+    Texts and lists of events are shown if the failed line names them, because a test has many.
+    """
+    for variable, value in variables.items():
+        if variable.startswith("@py_format"):
             continue
-        if name.startswith("@"):  # pytest keeps the values within a failed assertion
-            name, is_named = "a value of the assertion", True
-        else:
-            is_named = re.search(rf"\b{re.escape(name)}\b", line) is not None
+        is_value = variable.startswith("@")  # pytest keeps the values within a failed assertion
+        name = "a value of the assertion" if is_value else variable
+        is_named = is_value or re.search(rf"\b{re.escape(variable)}\b", line) is not None
         if isinstance(value, str) and len(value) > CUT_BY_PYTEST and is_named:
             yield name, last_part(value)
-        elif shown := evidence_of(value):
+        elif (not isinstance(value, list) or is_named) and (shown := evidence_of(value)):
             yield name, shown
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            for field in dataclasses.fields(value):
-                if shown := evidence_of(getattr(value, field.name, None)):
-                    yield f"{name}.{field.name}", shown
+            attributes = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+            for attribute, content in attributes.items():
+                if (not isinstance(content, list) or is_named) and (shown := evidence_of(content)):
+                    yield f"{name}.{attribute}", shown
 
 
 @pytest.hookimpl(wrapper=True)
