@@ -26,7 +26,7 @@ def told(simulation: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in simulation.items() if key not in VOLATILE}
 
 
-def test_a_run_that_goes_well(any_monitor: Inside):
+def test_a_run_that_goes_well_ends_with_every_pair_finished(any_monitor: Inside):
     story = Story()
     events = story.whole()
     any_monitor.store(events[:-1])

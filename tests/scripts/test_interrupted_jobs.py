@@ -252,7 +252,9 @@ def test_a_full_disk_for_checkpoints_costs_one_log_line_and_the_job_goes_on(job,
 
 
 @pytest.mark.failure("disk full while a job writes")
-def test_a_disk_that_fills_up_while_a_job_writes_its_result(small_disk, env, undisturbed, tmp_path):
+def test_a_full_disk_fails_the_job_that_writes_its_result_and_the_next_run_finishes_it(
+    small_disk, env, undisturbed, tmp_path
+):
     job = Job(small_disk / "work", env, logs=tmp_path)
     # Room for the small files of the job, not for its result.
     filler = fill(small_disk, leave=24_000)

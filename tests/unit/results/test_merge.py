@@ -341,7 +341,7 @@ def test_standard_error_of_independent_defoci_adds_their_variances_by_weight(fak
             assert standard_error(root, name)[0] == pytest.approx(np.sqrt(expected), rel=1e-10)
 
 
-def test_standard_error_of_configurations_that_all_defoci_share(tmp_path):
+def test_standard_error_of_shared_configurations_is_that_of_their_weighted_sums(tmp_path):
     fake = campaign_of(tmp_path, frozen_phonon={"independent_defoci": False})
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:

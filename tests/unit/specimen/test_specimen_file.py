@@ -337,7 +337,7 @@ def test_errors_of_other_files_pass_unchanged(tmp_path):
         attempt_with(tmp_path / "a.nc", OSError(errno.ENXIO, "strange"))
 
 
-def test_folder_that_does_not_exist(tmp_path, specimen):
+def test_a_folder_that_does_not_exist_is_named(tmp_path, specimen):
     with pytest.raises(StorageError, match=r"none/a\.txt.*folder does not exist.*Create it"):
         write_text_atomic(tmp_path / "none" / "a.txt", "x")
     with pytest.raises(StorageError, match=r"none/specimen\.nc.*folder does not exist"):

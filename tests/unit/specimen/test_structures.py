@@ -622,7 +622,7 @@ def test_an_atomic_number_beyond_the_periodic_table_is_refused(tmp_path):
     refusal(file, "atom 1", "Z = 200", "periodic table")
 
 
-def test_occupancies_that_an_extended_xyz_file_carries(tmp_path):
+def test_partial_occupancies_of_an_extended_xyz_are_refused_and_other_words_are_not(tmp_path):
     text = xyz(["C 0 0 0"]).replace("Properties", 'occupancy="_JSON {\\"0\\": {\\"C\\": 0.5}}" Properties')
     refusal(write(tmp_path, "a.xyz", text), "C 0.5", "supercell")
     text = xyz(["C 0 0 0"]).replace("Properties", "occupancy=unknown Properties")

@@ -69,7 +69,7 @@ def test_existing_file_and_link_are_never_written(tmp_path):
     assert target.path.read_text() == "mine\n"
 
 
-def test_file_where_the_folder_should_be(tmp_path):
+def test_a_spool_whose_folder_is_a_file_counts_its_failures(tmp_path):
     (tmp_path / "run-1").write_text("")
     target = Spool(tmp_path / "run-1/job.jsonl")
     assert not target.append(b"1")
