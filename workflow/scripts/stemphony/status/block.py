@@ -26,14 +26,14 @@ SCHEMA_FILE: Final = Path(__file__).resolve().parents[3] / "schemas" / "http_rep
 """The schema of the block. It lies beside the schema of the whole config."""
 
 MAX_PARAMETERS: Final = 50
-MAX_NAME_CHARACTERS: Final = 100
-MAX_TEXT_CHARACTERS: Final = 1000
+MAX_PARAMETER_NAME: Final = 100
+MAX_PARAMETER_TEXT: Final = 1000
 MAX_PARAMETERS_BYTES: Final = 8192
-"""Limits of the custom parameters. Every event contains them, and a receiver must accept the whole event. The last
-limit is for all parameters together, as JSON [bytes]."""
+"""Limits of the custom parameters: their number, the characters of a name and of a text, and the bytes of all
+parameters together as JSON. Every event contains the parameters, and a receiver must accept the whole event."""
 
-MAX_INTEGER: Final = 2**63 - 1
-"""Limits of a whole number. Databases store whole numbers of 64 bits."""
+MAX_PARAMETER_INTEGER: Final = 2**63 - 1
+"""Largest size of a whole number. Databases store whole numbers of 64 bits."""
 
 _TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "string": ((str,), "text in quotes"),
@@ -84,7 +84,7 @@ def completed(block: Mapping[str, Any]) -> dict[str, Any]:
         if key not in keys():
             near = difflib.get_close_matches(str(key), keys(), n=1)
             hint = f"did you mean `{near[0]}`?" if near else f"allowed here: {', '.join(keys())}."
-            raise refusal(clean_text(str(key))[:MAX_NAME_CHARACTERS], f"unknown key; {hint}")
+            raise refusal(clean_text(str(key))[:MAX_PARAMETER_NAME], f"unknown key; {hint}")
     values = {key: rule["default"] if block.get(key) is None else block[key] for key, rule in keys().items()}
     for key, rule in keys().items():
         _require(key, values[key], rule)
@@ -134,10 +134,10 @@ def _parameters(value: Mapping[Any, Any]) -> dict[str, Scalar]:
     for name, entry in value.items():
         if not isinstance(name, str):
             raise refusal("parameters", f"got {kind(name)} as a name, must be text. Put the name in quotes.")
-        if not name or len(name) > MAX_NAME_CHARACTERS or clean_text(name) != name:
+        if not name or len(name) > MAX_PARAMETER_NAME or clean_text(name) != name:
             raise refusal(
                 "parameters",
-                f"got a name of {len(name)} characters. Allowed: 1 to {MAX_NAME_CHARACTERS} printable ones.",
+                f"got a name of {len(name)} characters. Allowed: 1 to {MAX_PARAMETER_NAME} printable ones.",
             )
         if name in RESERVED_KEYS:
             raise refusal(f"parameters.{name}", "is the name of a key of status events. Choose another name.")
@@ -153,8 +153,8 @@ def _parameter(name: str, value: object) -> Scalar:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        if len(value) > MAX_TEXT_CHARACTERS:
-            raise refusal(key, f"has {len(value)} characters. Allowed: at most {MAX_TEXT_CHARACTERS}.")
+        if len(value) > MAX_PARAMETER_TEXT:
+            raise refusal(key, f"has {len(value)} characters. Allowed: at most {MAX_PARAMETER_TEXT}.")
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
@@ -163,7 +163,7 @@ def _parameter(name: str, value: object) -> Scalar:
             raise refusal(key, "contains a zero character, which no database takes. Remove it.")
         return value
     if isinstance(value, int):
-        if abs(value) > MAX_INTEGER:
+        if abs(value) > MAX_PARAMETER_INTEGER:
             raise refusal(key, "is an integer of more than 64 bits. Put it in quotes.")
         return value
     if isinstance(value, float):

@@ -16,7 +16,7 @@ from stemphony.status.events import RESERVED_KEYS
 PASSWORD_VARIABLE: Final = "STEM_PASSWORD"
 """Name of an environment variable. The YAML contains it instead of a password."""
 
-HIDDEN: Final = "…"
+NOT_SHOWN: Final = "…"
 """Replaces a secret in a message."""
 
 _CREDENTIALS: Final = re.compile(r"(https?://)([^/?#]*)@", re.IGNORECASE)
@@ -102,7 +102,7 @@ def _without_credentials_in_url(group: dict[str, Any]) -> dict[str, Any]:
     if found is None:
         return group
     # Even the part before a colon may be a token.
-    own = {"auth_user": HIDDEN, **({"auth_pass": HIDDEN} if ":" in found[2] else {})}
+    own = {"auth_user": NOT_SHOWN, **({"auth_pass": NOT_SHOWN} if ":" in found[2] else {})}
     return {**group, "url": found[1] + group["url"][found.end() :], **{k: group.get(k) or v for k, v in own.items()}}
 
 
@@ -115,7 +115,7 @@ def _password(value: Any) -> list[str]:
 def _parameter(name: str, value: Any) -> str:
     if isinstance(value, dict) or name in RESERVED_KEYS:
         return f"    # {name}: cannot be a custom parameter, left out"
-    return f'    {_key(name)}: "{HIDDEN}"  # your value, which is not shown here'
+    return f'    {_key(name)}: "{NOT_SHOWN}"  # your value, which is not shown here'
 
 
 def _shown(name: str, value: Any) -> str:
@@ -124,8 +124,8 @@ def _shown(name: str, value: Any) -> str:
     if name == "url":
         value = _address(str(value))
     elif not _is_harmless(value, keys()[name]):
-        value = HIDDEN
-    remark = f"  # put your value for {HIDDEN}, which is not shown here" if HIDDEN in str(value) else ""
+        value = NOT_SHOWN
+    remark = f"  # put your value for {NOT_SHOWN}, which is not shown here" if NOT_SHOWN in str(value) else ""
     return _quoted(value) + remark
 
 
@@ -146,9 +146,9 @@ def _address(value: str) -> str:
     except ValueError:
         is_plain = False
     if not is_plain:
-        return HIDDEN
+        return NOT_SHOWN
     begin = f"{parts.scheme}://{parts.netloc}/"
-    return begin if value.rstrip("/") == begin.rstrip("/") else begin + HIDDEN
+    return begin if value.rstrip("/") == begin.rstrip("/") else begin + NOT_SHOWN
 
 
 def _key(name: str) -> str:

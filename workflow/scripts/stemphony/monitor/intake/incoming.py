@@ -36,8 +36,6 @@ _NUMBERS: Final = (
 """Keys of an event whose values are counts, at most `MAX_COUNT`."""
 _OWN_CONTENT: Final = RESERVED_KEYS - {"event", "event_id", *PREVIEW_KEYS}
 """Keys whose values distinguish two events with the same id. Custom parameters and images do not."""
-_MAX_DEFOCUS_NM: Final = 1e9
-"""Largest defocus that an event may have [nm]. It is far beyond every microscope."""
 _MS_PER_S: Final = 1000
 """Milliseconds per second. An event without `seq` has its time [ms] as its position."""
 _FIRST_PLAUSIBLE_TIME: Final = 946_684_800.0
@@ -182,7 +180,7 @@ def _event(content: Any, received: float, where: str, sender: str = "") -> Incom
     told = _time(content.get("time"))
     time = received if told is None else min(told, received)
     seq = reader.integer("seq", limits.MAX_INTEGER)
-    defocus = reader.number("defocus", _MAX_DEFOCUS_NM)
+    defocus = reader.number("defocus", limits.MAX_DEFOCUS_NM)
     defocus_index = reader.integer("defocus_index", limits.MAX_INDEX)
     numbers = {key: value for key in _NUMBERS if (value := reader.integer(key, limits.MAX_COUNT)) is not None}
     if numbers.get("num_defoci", 1) * numbers.get("num_configurations", 1) > limits.MAX_PAIRS:
@@ -347,7 +345,7 @@ def _planned(value: Any) -> list[float]:
         found = [float(part) for part in value.split(",", PLANNED_DEFOCI)[:PLANNED_DEFOCI]]
     except ValueError:
         return []
-    return found if all(abs(defocus) <= _MAX_DEFOCUS_NM for defocus in found) else []
+    return found if all(abs(defocus) <= limits.MAX_DEFOCUS_NM for defocus in found) else []
 
 
 def _pairs(value: Any, where: str) -> list[tuple[int, int]]:

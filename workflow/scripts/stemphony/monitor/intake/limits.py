@@ -36,5 +36,8 @@ MAX_PAIRS: Final = 1_000_000
 MAX_DEFOCI: Final = 10_000
 """Most different defoci of one simulation that have a row. Events of further defoci are stored, but have no row."""
 
+MAX_DEFOCUS_NM: Final = 1e9
+"""Largest defocus that an event may have [nm]. It is far beyond every microscope."""
+
 MAX_INTEGER: Final = 2**53
 """Largest whole number that all JSON readers read exactly."""

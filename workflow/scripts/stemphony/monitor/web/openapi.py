@@ -7,6 +7,7 @@ from typing import Any
 from stemphony.monitor.intake import limits
 from stemphony.monitor.intake.judgement import Held
 from stemphony.monitor.state import State
+from stemphony.monitor.web.queries import MAX_PAGE
 from stemphony.version import __version__
 
 
@@ -24,9 +25,14 @@ _REFUSALS = {
 }  # fmt: skip
 _READ_REFUSALS = {"400": _ERROR, "401": _ERROR, "403": _ERROR, "404": _ERROR, "429": _ERROR, "503": _ERROR}
 _COUNT = {"type": "integer", "minimum": 0}
-_ROW = {"name": "row", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1, "maximum": 2**53}}
-_PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 100_000}}
-_BEFORE = {"name": "before", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 2**53}}
+_ROW = {
+    "name": "row",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 1, "maximum": limits.MAX_INTEGER},
+}
+_PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": MAX_PAGE}}
+_BEFORE = {"name": "before", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INTEGER}}
 
 
 _AFTER = {
@@ -64,6 +70,8 @@ _EVENT = {
         "job": {"type": "string"},
         "attempt": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INTEGER},
         "seq": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INTEGER},
+        # The monitor accepts larger numbers, up to MAX_COUNT, if defoci × configurations are at most MAX_PAIRS. A
+        # schema cannot limit a product, so it names numbers that are valid together.
         "num_threads": {"type": "integer", "minimum": 0, "maximum": 1000},
         "num_processors": {"type": "integer", "minimum": 0, "maximum": 1000},
         "num_defoci": {"type": "integer", "minimum": 0, "maximum": 1000},
@@ -71,7 +79,7 @@ _EVENT = {
         "num_failed": {"type": "integer", "minimum": 0, "maximum": limits.MAX_COUNT},
         "num_never_ran": {"type": "integer", "minimum": 0, "maximum": limits.MAX_COUNT},
         "num_jobs": {"type": "integer", "minimum": 0, "maximum": limits.MAX_COUNT},
-        "defocus": {"type": "number", "minimum": -1e6, "maximum": 1e6},
+        "defocus": {"type": "number", "minimum": -limits.MAX_DEFOCUS_NM, "maximum": limits.MAX_DEFOCUS_NM},
         "defocus_index": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INDEX},
         "configuration_index": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INDEX},
         "progress": {"type": "number", "minimum": 0, "maximum": 1},
