@@ -13,6 +13,7 @@ import pytest
 from stemphony import cli
 from stemphony.experiment import configuration
 from stemphony.orchestration import preflight
+from stemphony.orchestration.inputs import read_inputs
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,13 +159,13 @@ def test_the_page_for_users_of_abtem_shows_its_files_word_for_word():
     for name in ("abtem_script.py", "config.yaml"):
         assert f"\n{(folder / name).read_text(encoding='utf-8')}```\n" in page, f"{folder.name}.md shows another {name}"
     files = [folder / "config.yaml"]
-    plan = preflight.check(preflight.read_inputs(configuration.load(files), files), Path("results"))
+    plan = preflight.check(read_inputs(configuration.load(files), files), Path("results"))
     assert "400 atoms in 15.62 × 15.62 × 19.525 Å (cif, read by gemmi: Å)\n" in "\n".join([*plan.lines(), ""])
 
 
 def test_the_config_of_the_tutorial_is_valid():
     files = [ROOT / "docs/tutorials/first-image/config.yaml"]
-    plan = preflight.check(preflight.read_inputs(configuration.load(files), files), Path("results"))
+    plan = preflight.check(read_inputs(configuration.load(files), files), Path("results"))
     page = (ROOT / "docs/tutorials/first-image.md").read_text(encoding="utf-8")
     shown = re.search(r"^simulation  .*?^picture", page, re.MULTILINE | re.DOTALL)
     assert shown is not None

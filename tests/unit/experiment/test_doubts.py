@@ -16,6 +16,7 @@ from stemphony.experiment.doubts import AtomsAtRest, cut_peak_error, doubts, pro
 from stemphony.experiment.model import MRAD, Experiment
 from stemphony.experiment.sweeps import expanded
 from stemphony.orchestration import preflight
+from stemphony.orchestration.inputs import read_inputs
 from support.experiments import minimal
 
 ROOT = Path(__file__).parents[3]
@@ -60,9 +61,7 @@ def test_the_demo_and_the_examples_earn_no_note(config, monkeypatch, tmp_path):
     given["simulation"]["algorithm"] = "multislice"
     members = [member.config for member in expanded(given, given).members] if configuration.is_swept(given) else [given]
     found = [
-        note
-        for one in members
-        for note in preflight.check(preflight.read_inputs(one, [config]), tmp_path / "results").notes
+        note for one in members for note in preflight.check(read_inputs(one, [config]), tmp_path / "results").notes
     ]
     # Notes on slices of films and on plasmons are expected.
     expected = ("amorphous film", "plasmon_scattering: ")

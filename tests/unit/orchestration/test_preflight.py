@@ -16,7 +16,8 @@ from stemphony.compute import propagation
 from stemphony.errors import ConfigError, SpecimenError
 from stemphony.experiment.model import Experiment
 from stemphony.orchestration import preflight
-from stemphony.orchestration.preflight import Preflight
+from stemphony.orchestration.inputs import read_inputs
+from stemphony.orchestration.plan import Preflight
 from stemphony.paths import ResultPaths
 from stemphony.store import ledger
 from support.cif_files import SITE, cif_text
@@ -43,7 +44,7 @@ def checked(tmp_path, monkeypatch):
     def run(**blocks: Any) -> Preflight:
         config = {name: {**base.get(name, {}), **blocks.get(name, {})} for name in base.keys() | blocks.keys()}
         Path("config.yaml").write_text(yaml.safe_dump(config))
-        return preflight.check(preflight.read_inputs(config, [Path("config.yaml")]))
+        return preflight.check(read_inputs(config, [Path("config.yaml")]))
 
     return run
 
@@ -323,30 +324,6 @@ def test_size_of_the_result_follows_what_is_kept_apart(checked):
     patterns = 12 * 2 * 400 * 4 / 1e6
     assert together.result_mb == pytest.approx(patterns, rel=0.2)
     assert apart.result_mb == pytest.approx(8 * patterns, rel=0.2)
-
-
-def test_a_plan_is_read_back_or_is_empty(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert ledger.read_plan(ResultPaths.of("a")) == {}
-    Path("results/a").mkdir(parents=True)
-    for content, expected in (('{"run": 1}', {"run": 1}), ("{", {}), ("[]", {})):
-        Path("results/a/plan.json").write_text(content)
-        assert ledger.read_plan(ResultPaths.of("a")) == expected
-
-
-def test_files_are_found_by_absolute_path_or_beside_the_config_or_in_the_working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for folder in ("configs", "here"):
-        Path(folder).mkdir()
-        Path(folder, "a").touch()
-    Path("b").touch()
-    assert preflight.find_file("k", "a", tmp_path / "configs") == tmp_path / "configs" / "a"
-    assert preflight.find_file("k", "b", tmp_path / "configs") == tmp_path / "b"
-    assert preflight.find_file("k", str(tmp_path / "here/a"), tmp_path / "configs") == tmp_path / "here" / "a"
-    with pytest.raises(ConfigError) as caught:
-        preflight.find_file("specimen.file", "c", tmp_path / "configs")
-    for part in ("specimen.file", str(tmp_path / "configs/c"), str(tmp_path / "c")):
-        assert part in str(caught.value)
 
 
 def test_checking_writes_nothing(checked, tmp_path):

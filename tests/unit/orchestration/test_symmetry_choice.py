@@ -9,7 +9,8 @@ import pytest
 import yaml
 from stemphony.experiment import campaign
 from stemphony.orchestration import preflight
-from stemphony.orchestration.preflight import Preflight
+from stemphony.orchestration.inputs import read_inputs
+from stemphony.orchestration.plan import Preflight
 from support.experiments import TINY
 from support.specimens import U_ISO, srtio3, write_xyz
 
@@ -31,7 +32,7 @@ def checked(tmp_path, monkeypatch):
     def run(**blocks: Any) -> Preflight:
         config = {name: {**base.get(name, {}), **blocks.get(name, {})} for name in base.keys() | blocks.keys()}
         Path("config.yaml").write_text(yaml.safe_dump(config))
-        return preflight.check(preflight.read_inputs(config, [Path("config.yaml")]))
+        return preflight.check(read_inputs(config, [Path("config.yaml")]))
 
     return run
 

@@ -218,3 +218,12 @@ def test_the_plan_of_another_run_does_not_replace_a_missing_one(tmp_path):
     ledger.write_plan(result, {"run": 2, "of": "second"}, 2)
     assert ledger.read_plan(result, 1) == {}
     assert ledger.read_plan(result)["of"] == "second"
+
+
+def test_a_plan_is_read_back_or_is_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ledger.read_plan(ResultPaths.of("a")) == {}
+    Path("results/a").mkdir(parents=True)
+    for content, expected in (('{"run": 1}', {"run": 1}), ("{", {}), ("[]", {})):
+        Path("results/a/plan.json").write_text(content)
+        assert ledger.read_plan(ResultPaths.of("a")) == expected

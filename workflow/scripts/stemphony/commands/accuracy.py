@@ -20,6 +20,7 @@ from stemphony.errors import ConfigError, DamagedResultError, StorageError
 from stemphony.experiment import configuration, overrides
 from stemphony.experiment.model import detector_names
 from stemphony.orchestration import preflight
+from stemphony.orchestration.inputs import Inputs, read_inputs
 from stemphony.paths import RESULTS, ResultPaths
 from stemphony.store.atomic import write_text_atomic
 from stemphony.store.progress import duration
@@ -70,7 +71,7 @@ def accuracy(
         The config cannot be used, or has no named detectors.
     """
     given = overrides.overridden(configuration.load([config]), entries)
-    inputs = preflight.read_inputs(given, [config])
+    inputs = read_inputs(given, [config])
     _require_detectors(inputs.config)
     if not as_json:
         number = len(refinements.variants(inputs.config))
@@ -177,7 +178,7 @@ def _percent(share: float, sign: bool = False) -> str:
 
 
 def _recommended(
-    given: Mapping[str, Any], inputs: preflight.Inputs, budget: Budget, found: Recommendation, result: ResultPaths
+    given: Mapping[str, Any], inputs: Inputs, budget: Budget, found: Recommendation, result: ResultPaths
 ) -> list[str]:
     """Write the recommended config. Return lines that say what it changes and costs."""
     names = figure.NAMES
@@ -206,7 +207,7 @@ def _recommended(
         content["adf"]["detectors"][detector]["sensitivity"] = str(path)
     content = configuration.without_secrets(content)
     before = preflight.check(inputs, base)
-    after = preflight.check(preflight.read_inputs(content, inputs.config_files), base)
+    after = preflight.check(read_inputs(content, inputs.config_files), base)
     steps = ", ".join(f"{names[term]}{' twice' if level == 2 else ''}" for term, level in found.levels.items())
     if found.unmeasured:
         unmeasured = ", ".join(names[term] for term in found.unmeasured)

@@ -31,6 +31,7 @@ from stemphony.experiment import configuration
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.stopping import Goal
 from stemphony.orchestration import preflight, sweep_inputs
+from stemphony.orchestration.inputs import Inputs, read_inputs
 from stemphony.paths import ResultPaths
 from stemphony.store import members, own_runs
 
@@ -290,11 +291,11 @@ def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> No
         )
 
 
-def _inputs_of(result: ResultPaths, file: Path) -> preflight.Inputs:
+def _inputs_of(result: ResultPaths, file: Path) -> Inputs:
     """The inputs of a simulation from its config, or from the config of its sweep."""
     config = configuration.load([file])
     if not result.is_member:
-        return preflight.read_inputs(config, [file])
+        return read_inputs(config, [file])
     sweep, inputs = sweep_inputs.read_sweep(config, [file])
     return inputs[sweep.member(result.root.name).label]
 

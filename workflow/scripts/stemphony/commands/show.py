@@ -11,7 +11,7 @@ import numpy as np
 from stemphony.errors import StorageError
 from stemphony.experiment.campaign import SPECIMEN_TILT
 from stemphony.experiment.scan import Scan, bounds
-from stemphony.orchestration import preflight
+from stemphony.orchestration.inputs import read_inputs
 from stemphony.physics.constants import MRAD, NM
 from stemphony.physics.electron import wavelength
 from stemphony.specimen.drawing import Scene, draw
@@ -50,7 +50,7 @@ def show(config: Mapping[str, Any], file: Path, output: Path | None, xyz: bool, 
     StorageError
         A file cannot be written.
     """
-    inputs = preflight.read_inputs(config, [file])
+    inputs = read_inputs(config, [file])
     block = inputs.config["specimen"]
     of_others = ("file", SPECIMEN_TILT)
     specimen = read_specimen(inputs.specimen_file, **{key: block[key] for key in block if key not in of_others})

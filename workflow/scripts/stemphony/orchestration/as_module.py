@@ -27,6 +27,8 @@ from stemphony import contract, interpreters, paths
 from stemphony.errors import ConfigError, StemphonyError, StorageError
 from stemphony.experiment import campaign, configuration, overrides
 from stemphony.orchestration import dag, outdated, preflight
+from stemphony.orchestration.inputs import Inputs, find_file, inputs_of
+from stemphony.orchestration.plan import Preflight
 from stemphony.orchestration.session import Session
 from stemphony.store import handover, hdf5_locks, holders, ledger, sharing
 from stemphony.store.checkpoints import put_aside
@@ -157,7 +159,7 @@ def _refuse_goal(config: Mapping[str, Any]) -> None:
 
 
 @_same_environment()
-def _require(checked: preflight.Preflight, graph: dag.Graph, directory: Path, may_replace: bool) -> None:
+def _require(checked: Preflight, graph: dag.Graph, directory: Path, may_replace: bool) -> None:
     """Call `_require_leave`. An error ends the process with its message, so that Snakemake prints no traceback."""
     try:
         _require_leave(checked, graph, directory, may_replace)
@@ -166,7 +168,7 @@ def _require(checked: preflight.Preflight, graph: dag.Graph, directory: Path, ma
         sys.exit(1)
 
 
-def _require_leave(checked: preflight.Preflight, graph: dag.Graph, directory: Path, may_replace: bool) -> None:
+def _require_leave(checked: Preflight, graph: dag.Graph, directory: Path, may_replace: bool) -> None:
     """Refuse to replace results, and force outdated files. Called before Snakemake decides which jobs run."""
     if Path.cwd() != directory:
         raise StorageError(
@@ -187,7 +189,7 @@ def _require_leave(checked: preflight.Preflight, graph: dag.Graph, directory: Pa
 # --- what the jobs need -----------------------------------------------------------------------------------------------
 
 
-def _inputs(given: dict[str, Any], workflow: Any) -> tuple[preflight.Inputs, dict[str, Any]]:
+def _inputs(given: dict[str, Any], workflow: Any) -> tuple[Inputs, dict[str, Any]]:
     """The checked config with its files, and the given config with absolute paths."""
     _refuse_features(given)
     # Values that were changed with `--config` are texts.
@@ -196,7 +198,7 @@ def _inputs(given: dict[str, Any], workflow: Any) -> tuple[preflight.Inputs, dic
     _refuse_goal(complete)
     of_outer = tuple(Path(file).resolve() for file in workflow.configfiles[-1:])
     try:
-        inputs = preflight.inputs_of(complete, of_outer)
+        inputs = inputs_of(complete, of_outer)
     except ConfigError as error:
         if "there is no such file" not in str(error):
             raise
@@ -208,7 +210,7 @@ def _inputs(given: dict[str, Any], workflow: Any) -> tuple[preflight.Inputs, dic
     return inputs, given
 
 
-def _name_files(given: dict[str, Any], inputs: preflight.Inputs, of_outer: tuple[Path, ...]) -> None:
+def _name_files(given: dict[str, Any], inputs: Inputs, of_outer: tuple[Path, ...]) -> None:
     """Put absolute paths into a config, because a copy of the config is kept in another folder."""
     given["specimen"]["file"] = str(inputs.specimen_file)
     if inputs.snapshots_file is not None:
@@ -219,10 +221,10 @@ def _name_files(given: dict[str, Any], inputs: preflight.Inputs, of_outer: tuple
     for key in ("auth_pass_file", "ca_file"):
         if reporting.get(key):
             folder = of_outer[-1].parent if of_outer else Path.cwd()
-            reporting[key] = str(preflight.find_file(f"http_reporting.{key}", reporting[key], folder))
+            reporting[key] = str(find_file(f"http_reporting.{key}", reporting[key], folder))
 
 
-def _content(checked: preflight.Preflight, graph: dag.Graph) -> dict[str, Any]:
+def _content(checked: Preflight, graph: dag.Graph) -> dict[str, Any]:
     """What the first job needs to begin a run."""
     planned, standing = checked.campaign, checked.standing
     processors = graph.parallel_jobs(int(planned.config["resources"]["threads"]))
@@ -259,7 +261,7 @@ def _keep_unseen(planned: campaign.Campaign, result: paths.ResultPaths) -> None:
                 put_aside(file, result.aside(defocus.id, number))
 
 
-def _environment(files: Handover, inputs: preflight.Inputs, workflow: Any) -> str:
+def _environment(files: Handover, inputs: Inputs, workflow: Any) -> str:
     """Shell code that sets the environment of one job. Without a module, the Snakefile sets it for all jobs."""
     lines = [
         f"export {name}={shlex.quote(entries)}" if entries else f"unset {name}"

@@ -22,7 +22,7 @@ from stemphony.errors import StemphonyError
 from stemphony.orchestration import outdated, slurm
 from stemphony.orchestration.dag import Graph, is_incomplete
 from stemphony.orchestration.orphaned_errors import FailedJobs
-from stemphony.orchestration.preflight import Preflight
+from stemphony.orchestration.plan import Preflight
 from stemphony.orchestration.run_reports import RunReports
 from stemphony.status.events import Event
 from stemphony.status.reporter import ONSTART_WAIT_S

@@ -17,8 +17,10 @@ from stemphony.errors import StemphonyError
 from stemphony.experiment import campaign, configuration, overrides
 from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
 from stemphony.orchestration import as_module, cancelling, dag, hooks, outdated, preflight, slurm, sweep_inputs
+from stemphony.orchestration.inputs import read_inputs
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
+from stemphony.orchestration.plan import Preflight
 from stemphony.orchestration.session import Session
 from stemphony.orchestration.sweep_run import SweepRun
 from stemphony.orchestration.sweep_session import SweepSession
@@ -86,7 +88,7 @@ def _note_begin(workflow: Any) -> None:
 def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replace: bool) -> Session | SweepSession:
     if configuration.is_swept(given):
         return _open_sweep(given, files, workflow, may_replace)
-    inputs = preflight.read_inputs(given, files)
+    inputs = read_inputs(given, files)
     result = paths.ResultPaths.of(inputs.config["simulation"]["name"])
     sharing.follow(Path.cwd(), result.root)
     prepare_environment(files)
@@ -137,7 +139,7 @@ def _own_environments(variables: Mapping[str, Mapping[str, str]]) -> dict[str, d
     }
 
 
-def _planned(checked: preflight.Preflight, graph: dag.Graph, may_replace: bool, is_member: bool = False) -> Session:
+def _planned(checked: Preflight, graph: dag.Graph, may_replace: bool, is_member: bool = False) -> Session:
     """The session of a simulation that this process runs."""
     result = paths.ResultPaths.of(checked.campaign.name)
     notes = [*outdated.restore_specimen(checked.campaign, result), *rounds.delete_damaged(result)]
@@ -145,7 +147,7 @@ def _planned(checked: preflight.Preflight, graph: dag.Graph, may_replace: bool, 
     return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
 
 
-def _checked(checked: preflight.Preflight) -> Session:
+def _checked(checked: Preflight) -> Session:
     """The session of a job without a plan."""
     result = paths.ResultPaths.of(checked.campaign.name)
     return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None)

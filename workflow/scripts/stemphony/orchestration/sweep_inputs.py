@@ -11,6 +11,8 @@ from stemphony.errors import ConfigError, SpecimenError
 from stemphony.experiment import configuration, sweeps
 from stemphony.experiment.sweeps import Sweep
 from stemphony.orchestration import preflight
+from stemphony.orchestration.inputs import Inputs, inputs_of, read_inputs
+from stemphony.orchestration.plan import Preflight
 from stemphony.paths import RESULTS
 from stemphony.store.progress import duration
 
@@ -41,9 +43,7 @@ def threads_of(config: Mapping[str, Any]) -> int:
     return int((config.get("resources") or {}).get("threads", rules["threads"]["default"]))
 
 
-def checked_members(
-    inputs: Mapping[str, preflight.Inputs], base: Path = Path(RESULTS)
-) -> dict[str, preflight.Preflight]:
+def checked_members(inputs: Mapping[str, Inputs], base: Path = Path(RESULTS)) -> dict[str, Preflight]:
     """Check all members, see `preflight.check`. Files that several members need are read once.
 
     Parameters
@@ -86,12 +86,12 @@ def planned_lines(config: Mapping[str, Any], files: Sequence[Path], base: Path) 
         The config or a file is not valid, or the folder cannot be written.
     """
     if not configuration.is_swept(config):
-        return preflight.check(preflight.read_inputs(config, files), base).lines()
+        return preflight.check(read_inputs(config, files), base).lines()
     sweep, inputs = read_sweep(config, files)
     return plan_lines(sweep, checked_members(inputs, base))
 
 
-def plan_lines(sweep: Sweep, checked: Mapping[str, preflight.Preflight]) -> list[str]:
+def plan_lines(sweep: Sweep, checked: Mapping[str, Preflight]) -> list[str]:
     """Lines of the plan for the user: first the lines that all members share, then those of each member.
 
     `checked` has the checked members of `sweep` by label.
@@ -135,7 +135,7 @@ def _advice(sweep: Sweep) -> list[str]:
     return notes
 
 
-def read_sweep(config: Mapping[str, Any], config_files: Sequence[Path]) -> tuple[Sweep, dict[str, preflight.Inputs]]:
+def read_sweep(config: Mapping[str, Any], config_files: Sequence[Path]) -> tuple[Sweep, dict[str, Inputs]]:
     """Validate each simulation of a config with a sweep, and find the files that they name.
 
     Parameters
@@ -165,7 +165,7 @@ def read_sweep(config: Mapping[str, Any], config_files: Sequence[Path]) -> tuple
             simulation = complete["simulation"]
             simulation["title"] = f"{simulation['title']}: {member.text}"[:LONGEST_TITLE]
             simulation["name"] = f"{simulation['name']}/{member.label}"
-            found[member.label] = preflight.inputs_of(complete, files, notes)
+            found[member.label] = inputs_of(complete, files, notes)
         except ConfigError as error:
             raise ConfigError(
                 error.where, f"{error.what}\nThis is in the simulation {member.text} of the sweep."
