@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 from stemphony.compute import pattern_array  # noqa: E402
 from stemphony.compute.recorder import cbed_geometry, patterns_shape  # noqa: E402
 from stemphony.compute.wisdom import cpu_model  # noqa: E402
-from stemphony.orchestration.job import Stopwatch  # noqa: E402
+from stemphony.orchestration.stopwatch import Stopwatch  # noqa: E402
 from stemphony.physics.fft import library_version  # noqa: E402
 from stemphony.results.layout import FILTERS  # noqa: E402
 from support import experiments  # noqa: E402

@@ -16,7 +16,7 @@ import netCDF4
 import numpy as np
 import pytest
 from stemphony import paths
-from stemphony.orchestration.job import last_word
+from stemphony.orchestration.job_log import last_word
 from stemphony.store import checkpoints, ledger, progress
 from support.campaign import heeding_hangup, wait_for
 from support.interrupted import Job

@@ -319,7 +319,8 @@ def test_the_monitor_shares_only_names_of_events_with_status():
 def test_jobs_never_check_the_plan_again():
     scripts = {found for found in all_imports() if "/" not in found.file and found.top == "stemphony"}
     upper = {found.module for found in scripts if room(found.module) in {"orchestration", "commands", "cli", "monitor"}}
-    assert upper == {f"stemphony.orchestration.{name}" for name in ("job", "module_run", "script", "preview_image")}
+    of_jobs = ("attempt", "job", "job_log", "module_run", "preview_image", "script", "stopwatch")
+    assert upper == {f"stemphony.orchestration.{name}" for name in of_jobs}
 
 
 def test_rules_import_only_the_snakefile_module():

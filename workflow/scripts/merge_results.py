@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from stemphony import paths
 from stemphony.contract import MERGE_RULE
 from stemphony.orchestration import job, module_run, script
+from stemphony.orchestration.attempt import run_number
 
 
 def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, processes: int = 1) -> None:
@@ -51,7 +52,7 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, pro
     def note(text: str) -> None:
         print(f"note: {text}", file=sys.stderr)
 
-    merge_simulation(task, specimen_file, output, note, processes, job.run_number(task.result))
+    merge_simulation(task, specimen_file, output, note, processes, run_number(task.result))
     write_checksum(output)
     date_not_ahead([specimen_file, *(source.file for source in task.sources)])
 

@@ -23,6 +23,9 @@ from stemphony import provenance
 from stemphony.contract import MULTISLICE_RULE
 from stemphony.errors import DamagedResultError
 from stemphony.orchestration import job, module_run, script
+from stemphony.orchestration.attempt import Attempt
+from stemphony.orchestration.job_log import say
+from stemphony.orchestration.stopwatch import Stopwatch
 from stemphony.paths import ResultPaths
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
     StemphonyError
         The specimen is not that of the job, the time limit is near, or a file cannot be written.
     """
-    watch = job.Stopwatch()
+    watch = Stopwatch()
     with job.scope(output, params, threads) as scope:
         from stemphony.compute.configuration import with_losses
         from stemphony.experiment.model import Experiment
@@ -65,11 +68,11 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
 
         date_not_ahead([specimen_file])
         if scope.may_be_done and take_finished(output, scope.attempt.aside, params, scope.attempt.identity.ids):
-            job.say("another process has finished this job meanwhile: its result is checked and taken")
+            say("another process has finished this job meanwhile: its result is checked and taken")
             scope.settle(output)
             return
-        if sibling := take_from_sibling(output, params, scope.attempt.identity, scope.check, job.say):
-            job.say(f"{sibling} of this sweep has the same job: its result is checked and taken")
+        if sibling := take_from_sibling(output, params, scope.attempt.identity, scope.check, say):
+            say(f"{sibling} of this sweep has the same job: its result is checked and taken")
             scope.settle(output)
             return
         specimen = required_specimen(specimen_file, params)
@@ -104,7 +107,7 @@ def required_specimen(file: Path, params: dict[str, Any]) -> Specimen:
     return specimen
 
 
-def draw_configuration(attempt: job.Attempt, experiment: Experiment, specimen: Specimen) -> Atoms:
+def draw_configuration(attempt: Attempt, experiment: Experiment, specimen: Specimen) -> Atoms:
     """Displace the atoms of a `specimen` for the frozen-phonon configuration of the `attempt`, or take its snapshot.
 
     `experiment` decides how the atoms are displaced and which slices they belong to.
@@ -169,7 +172,7 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
             attempt.result.waves(attempt.configuration),
             waves_digest(attempt.params, attempt.effective_seed),
             Superposition,
-            serves=lambda kept: kept.serves(defocus), compute=superpose, say=job.say, check=scope.check,
+            serves=lambda kept: kept.serves(defocus), compute=superpose, say=say, check=scope.check,
         )  # fmt: skip
         signals = waves.signals(experiment, defocus)
     else:
@@ -181,12 +184,12 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
     signals.stored = stored
     if signals.window_check is not None:
         error = window_errors([signals.window_check])
-        job.say(f"error of the windows, measured by this job on some positions: {error}")
+        say(f"error of the windows, measured by this job on some positions: {error}")
     return signals, plan_source
 
 
 def describe(
-    scope: job.JobScope, signals: JobSignals, watch: job.Stopwatch, threads: int, plan_source: str
+    scope: job.JobScope, signals: JobSignals, watch: Stopwatch, threads: int, plan_source: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Attributes of the result file of the job in `scope`, and of its group `runtime`.
 

@@ -38,7 +38,7 @@ from stemphony.compute.wisdom import cpu_model, prepare_plans
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_symmetry import shared_operations
-from stemphony.orchestration import job
+from stemphony.orchestration.stopwatch import Stopwatch
 from stemphony.physics.basis import evaluate, signal_forms
 from stemphony.physics.detectors import DetectorSet, at_pixels
 from stemphony.physics.electron import wavelength
@@ -424,7 +424,7 @@ class Bench:
             "probe_slices_per_s": work * busy / sum(self.wall_s[stage] for stage in counted),
             "fft_cpu_ms": fft_cpu_ms,
             "cost_in_ffts": 1000 / (per_cpu_s * fft_cpu_ms),
-            "peak_rss_mb": job.Stopwatch().record()["peak_memory_mb"],
+            "peak_rss_mb": Stopwatch().record()["peak_memory_mb"],
             **{f"{stage}_cpu_s": seconds for stage, seconds in self.cpu_s.items()},
             "planning_cpu_s": self.planning_cpu_s,
             "startup_cpu_s": self.startup_cpu_s,

@@ -32,7 +32,7 @@ from stemphony.contract import (
 )
 from stemphony.counting import number_of
 from stemphony.errors import StemphonyError
-from stemphony.orchestration.job import last_word
+from stemphony.orchestration.job_log import last_word
 from stemphony.orchestration.orphaned_errors import DIED, NEVER_BEGAN
 from stemphony.paths import ResultPaths
 from stemphony.status.backlog import left_in

@@ -27,7 +27,7 @@ from stemphony.counting import number_of
 from stemphony.errors import DamagedResultError, StorageError
 from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign, Defocus
-from stemphony.orchestration.job import last_word
+from stemphony.orchestration.job_log import last_word
 from stemphony.orchestration.orphaned_errors import DIED, NEVER_BEGAN
 from stemphony.paths import ResultPaths
 from stemphony.results.job_check import checked

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from stemphony import contract, ordinary_files, paths, provenance
+from stemphony import contract, paths
 from stemphony.errors import StemphonyError, TimeLimitError
 from stemphony.orchestration import stop_signals
-from stemphony.paths import ResultPaths
+from stemphony.orchestration.attempt import Attempt
+from stemphony.orchestration.job_log import say
+from stemphony.orchestration.time_limit import TimeLimit
 from stemphony.status import settings as status_settings
 from stemphony.status.reporter import JobReporter
 from stemphony.store import checkpoints, claims, ledger, progress
@@ -29,180 +28,10 @@ QUICK_S = 2.0
 """Longest time for a checkpoint after SIGTERM [s]. Batch systems send SIGKILL soon after SIGTERM."""
 
 
-@dataclass(frozen=True)
-class TimeLimit:
-    """The time after which a batch system ends a job.
-
-    Attributes
-    ----------
-    minutes : float
-        Length of the limit [min].
-    ends : float
-        End of the limit [s] on the monotonic clock, which is never set.
-    """
-
-    minutes: float
-    ends: float
-
-    @classmethod
-    def of_environment(cls) -> Self | None:
-        """The limit of this job, None without a batch system."""
-        try:
-            minutes, began = float(os.environ[contract.RUNTIME_VARIABLE]), float(os.environ[contract.BEGAN_VARIABLE])
-        except (KeyError, ValueError):
-            return None
-        now = time.monotonic()
-        # If the job was moved, the value comes from the clock of another machine and is useless here.
-        began = began if now - 60 * minutes < began <= now else now
-        return cls(minutes, began + 60 * minutes) if minutes > 0 else None
-
-    def check(self, reserve_s: float = 0.0) -> None:
-        """Raise TimeLimitError if the remaining time is below a tenth of the limit (at most 60 s) or three checkpoints.
-
-        Parameters
-        ----------
-        reserve_s : float
-            Time that one checkpoint takes [s].
-        """
-        if self.ends - time.monotonic() < max(min(6 * self.minutes, 60.0), 3 * reserve_s):
-            raise self.error("the job was waiting for another process that computes it")
-
-    def error(self, what: str) -> TimeLimitError:
-        """Make the error that ends a job. `what` is the part of its text that says what is kept."""
-        return TimeLimitError(
-            f"The time limit of {self.minutes:g} min is near; {what}. Another attempt goes on from there: "
-            "Snakemake's retries start it, or you start it with the same command."
-        )
-
-
 def limit_threads(threads: int) -> None:
     """Limit the threads of numerical libraries. Call it before numpy is imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One attempt of one job: which job it is, which run started it, and what that run planned.
-
-    Attributes
-    ----------
-    result : ResultPaths
-        Paths of the simulation of the job.
-    params : mapping
-        The params of rule run_multislice.
-    identity, plan : Identity, mapping
-        Identity of the simulation, and plan of the run that started the job.
-    run : int
-        Number of this run.
-    number : int
-        Number of this attempt. Attempts at a job are counted over all runs, from 1.
-    """
-
-    result: ResultPaths
-    params: Mapping[str, Any]
-    identity: ledger.Identity
-    plan: Mapping[str, Any]
-    run: int
-    number: int
-
-    @classmethod
-    def begin(cls, output: Path, params: Mapping[str, Any]) -> Self:
-        """Claim the next number of an attempt at the job that makes the file `output`.
-
-        `params` are those of rule run_multislice.
-
-        Raises
-        ------
-        StorageError, DamagedResultError
-            The results folder cannot be written, or simulation.json is damaged.
-        """
-        result = ResultPaths.of_job_file(output)
-        run = run_number(result)
-        plan = ledger.read_plan(result, run)
-        margin_nm = (plan.get("scan_edges") or {}).get("margin_nm")
-        identity = ledger.identity(result, params["simulation"]["random_seed"] or 0, margin_nm=margin_nm, plan=plan)
-        number = ledger.claim_attempt(result, paths.defocus_id(params["defocus_nm"]), int(params["configuration"]))
-        return cls(result, params, identity, {**plan, "shared_waves": _shares_waves(plan, params)}, run, number)
-
-    @property
-    def defocus(self) -> str:
-        """Id of the defocus."""
-        return paths.defocus_id(self.params["defocus_nm"])
-
-    @property
-    def configuration(self) -> int:
-        """Number of the configuration."""
-        return int(self.params["configuration"])
-
-    @property
-    def aside(self) -> Path:
-        """See `paths.ResultPaths.aside`."""
-        return self.result.aside(self.defocus, self.configuration)
-
-    @property
-    def effective_seed(self) -> int | None:
-        """Seed of the displacements, None without displacements."""
-        seed = self.params["simulation"]["random_seed"]
-        return None if seed is None else self.identity.effective_seed(seed)
-
-    @property
-    def has_another_try(self) -> bool | None:
-        """Whether Snakemake would try the job again after this try; None if that is unknown."""
-        number, retries = os.environ.get(contract.TRY_VARIABLE, ""), self.plan.get("retries")
-        return int(number) <= retries if number.isdigit() and isinstance(retries, int) else None
-
-    @property
-    def checkpoint_file(self) -> Path:
-        """File of the job's checkpoint. Jobs that share the waves of a configuration share this file."""
-        if self.plan["shared_waves"]:
-            return self.result.waves_checkpoint(self.configuration)
-        return self.result.checkpoint(self.defocus, self.configuration)
-
-    @property
-    def checkpoint_key(self) -> str:
-        """Digest of everything that decides the content of the checkpoint."""
-        shared, of_job = self.plan["shared_waves"], dict(self.params)
-        if shared:
-            del of_job["defocus_nm"]  # the waves serve all defoci, so a job of any defocus may use the checkpoint
-        return provenance.digest(
-            {
-                "params": of_job,
-                "defoci_nm": self.plan["defoci_nm"] if shared else None,
-                "seed": self.effective_seed,
-                "budget_mb": self.plan.get("budget_mb"),
-                "version": provenance.VERSION,
-            }
-        )
-
-    def progress_file(self) -> progress.ProgressFile:
-        """Make the file from which other processes read the progress of this job, and how it ended."""
-        file = self.result.progress(self.run, self.defocus, self.configuration)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return progress.ProgressFile(
-            file, defocus_nm=self.params["defocus_nm"], configuration=self.configuration, attempt=self.number,
-            another_try=self.has_another_try,
-        )  # fmt: skip
-
-    def reporter(self, settings: status_settings.ReportingSettings | None, threads: int) -> JobReporter:
-        """Make the reporter of this job; without `settings` it reports nothing.
-
-        `threads` is the number of threads of the job, which its events contain.
-        """
-        defoci = self.plan.get("defoci_ids", [])
-        keys = ("num_processors", "num_defoci", "num_configurations")
-        return JobReporter(
-            settings,
-            {
-                "id": self.identity.id, "instance": self.identity.instance, "num_threads": threads,
-                **{key: self.plan.get(key, 1) for key in keys},
-            },
-            defocus_nm=self.params["defocus_nm"],
-            defocus_index=defoci.index(self.defocus) if self.defocus in defoci else 0,
-            configuration_index=self.configuration, run=self.run, attempt=self.number,
-            job=paths.job_name(self.defocus, self.configuration), reports_dir=self.result.events(self.run),
-            marker_file=self.result.defocus_claim(self.run, self.defocus), warn=say,
-        )  # fmt: skip
 
 
 @dataclass
@@ -382,15 +211,6 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
             reporter.close()
 
 
-def run_number(result: ResultPaths) -> int:
-    """Number of the run that started this process, from the environment; without the variable, of the last run.
-
-    `result` has the paths of the simulation. A member of a sweep may have a number of its own.
-    """
-    told = contract.variable(contract.RUN_VARIABLE, result.root.name if result.is_member else "")
-    return int(told) if told.isdigit() else ledger.latest_run(result)
-
-
 def _claimed(file: Path, limit: TimeLimit | None, timing: Timing = TIMING) -> tuple[claims.Claim | None, bool]:
     """Claim a job. Wait while another process holds the claim.
 
@@ -418,20 +238,6 @@ def _claimed(file: Path, limit: TimeLimit | None, timing: Timing = TIMING) -> tu
         if not claims.wait(file, (lambda: None) if limit is None else limit.check, timing):
             say(claims.left_over(file))
             return None, waited
-
-
-def _shares_waves(plan: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
-    """Whether this job's waves serve all defoci of the plan.
-
-    A job that does not know its run may read the plan of another run, with other defoci or another algorithm. If that
-    plan does not contain the job, the job computes its own waves.
-    """
-    return (
-        bool(plan.get("shared_waves"))
-        and params["simulation"].get("algorithm", "multislice") != "multislice"
-        and not params["frozen_phonon"]["independent_defoci"]
-        and paths.defocus_id(params["defocus_nm"]) in plan.get("defoci_ids", [])
-    )
 
 
 def _seconds(variable: str, default: float) -> float:
@@ -466,55 +272,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "out of memory"
     return f"{type(error).__name__}: {error}" if not isinstance(error, StemphonyError) else str(error)
-
-
-def say(text: str) -> None:
-    """Write `text` as a note into the job's log."""
-    print(f"{contract.NOTE_PREFIX}{text}", file=sys.stderr, flush=True)
-
-
-def last_word(log: Path) -> str:
-    """The error message at the end of a job's log; empty if the last line is a note, progress or part of a traceback.
-
-    If a job failed before it began, or if its disk was full, this message is its only trace.
-    """
-    try:
-        lines = ordinary_files.read_end(log).rstrip().splitlines()
-    except OSError:
-        return ""
-    last = lines[-1] if lines else ""
-    return (
-        ""
-        if last[:1].isspace() or last.startswith(contract.NOTE_PREFIX) or last.endswith(contract.PROGRESS_SUFFIX)
-        else last
-    )
-
-
-class Stopwatch:
-    """Elapsed time since this object was made, and CPU time and peak memory of the process."""
-
-    def __init__(self) -> None:
-        self.wall = time.monotonic()
-        self.started = ledger.now()
-
-    def record(self) -> dict[str, Any]:
-        """Attributes of a result file's group `runtime`."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return {
-            "time_start": self.started,
-            "time_stop": ledger.now(),
-            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-            "wall_seconds": round(time.monotonic() - self.wall, 3),
-            "peak_memory_mb": round(_peak_memory_kib() / 1024, 1),
-        }
-
-
-def _peak_memory_kib() -> int:
-    """Peak resident memory of this process [KiB]. `ru_maxrss` is worse: it starts from that of the parent process."""
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1])
-    except (OSError, ValueError, IndexError):
-        pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

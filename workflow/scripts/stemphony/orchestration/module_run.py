@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from stemphony import contract
 from stemphony.errors import ConfigError
-from stemphony.orchestration.job import say
+from stemphony.orchestration.job_log import say
 from stemphony.orchestration.run_reports import RunReports
 from stemphony.paths import ResultPaths
 from stemphony.status import settings as status_settings

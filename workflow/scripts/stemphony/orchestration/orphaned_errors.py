@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from stemphony import paths
 from stemphony.experiment.campaign import Campaign, Defocus
-from stemphony.orchestration import job
 from stemphony.orchestration.dag import Pair
+from stemphony.orchestration.job_log import last_word
 from stemphony.paths import ResultPaths
 from stemphony.status.delivery import is_being_sent, last_event
 from stemphony.status.events import Event, event_id, failure_keys
@@ -152,7 +152,7 @@ class FailedJobs:
             if state.get("state") != progress.FINISHED:
                 defocus_id, configuration = paths.pair_of_job(name)
                 # The log and the state belong to the last attempt.
-                said = job.last_word(self.result.log(defocus_id, configuration)) if state else ""
+                said = last_word(self.result.log(defocus_id, configuration)) if state else ""
                 message = str(state.get("message") or said or DIED)
                 errors.append((self.campaign.defocus(defocus_id), configuration, attempt, message, was_retried))
         for defocus, configuration in self._never_began():

@@ -3,6 +3,8 @@
 Only the main process checks. Jobs read the plan.
 """
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence

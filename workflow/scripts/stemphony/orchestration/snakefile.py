@@ -17,8 +17,8 @@ from stemphony.errors import StemphonyError
 from stemphony.experiment import campaign, configuration, overrides
 from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
 from stemphony.orchestration import as_module, cancelling, dag, hooks, outdated, preflight, slurm, sweep_inputs
+from stemphony.orchestration.attempt import run_number
 from stemphony.orchestration.inputs import read_inputs
-from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
 from stemphony.orchestration.plan import Preflight
 from stemphony.orchestration.session import Session
