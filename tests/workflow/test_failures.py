@@ -531,7 +531,7 @@ def test_the_merge_names_each_file_that_it_refuses(damaged: tuple[Campaign, Outc
     assert outcome.status == 1, outcome.output
     assert outcome.jobs == AFTER_JOBS - {"plot_results"} or outcome.jobs == AFTER_JOBS
     log = (campaign.directory / "logs" / "merge_results" / "tiny" / "stem.log").read_text()
-    assert "3 of 4 job files are not usable" in log
+    assert "3 of 4 job files cannot be used" in log
     (line,) = [line for line in log.splitlines() if str(campaign.job_file(job).relative_to(campaign.directory)) in line]
     assert why in line
     assert line in outcome.output

@@ -476,7 +476,7 @@ def test_a_result_from_before_a_refused_merge_is_not_called_merged_from_the_pres
     flip_one_bit(quiet_copy.job_file("p5d000/0000"))
     refused = quiet_copy.stemphony()
     assert refused.status == 1, refused.output
-    assert "1 of 4 job files are not usable" in refused.output
+    assert "1 of 4 job files cannot be used" in refused.output
     assert "that the merge refuses, and to merge: stemphony rerun --verify " in refused.output
     assert "Run the same command again" not in refused.output
     assert quiet_copy.result.merged.read_bytes() == stem

@@ -840,7 +840,7 @@ def test_shared_configurations_have_a_standard_error_only_when_complete(tmp_path
 
 
 def test_a_partial_merge_without_good_files_lists_what_is_wrong(fake):
-    with pytest.raises(DamagedResultError, match="12 of 12 job files are not usable"):
+    with pytest.raises(DamagedResultError, match="12 of 12 job files cannot be used"):
         partial(fake, {(d, c) for d in range(3) for c in range(CONFIGURATIONS)})
     assert not fake.result.preview.exists()
 

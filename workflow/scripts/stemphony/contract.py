@@ -81,7 +81,7 @@ PROGRESS_SUFFIX: Final = " % of the waves"
 REPLACES: Final = "holds results of"
 """A run writes this text when it would replace finished pairs without permission. `stemphony run` then does not advise
 the same command again."""
-REFUSAL: Final = "job files are not usable"
+REFUSAL: Final = "job files cannot be used"
 """The merge writes this text when it refuses job files. `stemphony run` then recommends another command."""
 
 # --- texts of Snakemake that `stemphony run` looks for ----------------------------------------------------------------

@@ -243,7 +243,10 @@ class Fixed:
         """
         points = self.finer_points(share)
         if points == self.points:
-            raise ConfigError("grating", "no finer grid has whole points for each lattice period.")
+            raise ConfigError(
+                "grating",
+                f"no grid finer than {' × '.join(map(str, points))} has whole points for each lattice period.",
+            )
         grating["gpts"] = list(points)
         if OVERSAMPLING in grating:
             grating[OVERSAMPLING] = math.ceil(share * grating[OVERSAMPLING] - 1e-9)
@@ -269,7 +272,11 @@ class Fixed:
         e = self.experiment
         wanted = LARGER * max(e.grid.extent)
         if all(own >= whole * (1 - 1e-9) for own, whole in zip(e.grid.extent, e.cell[:2], strict=True)):
-            raise ConfigError("grating.window_angstrom", "the windows already have the size of the cell.")
+            size = " × ".join(f"{length:g}" for length in e.grid.extent)
+            raise ConfigError(
+                "grating.window_angstrom",
+                f"the windows of {size} Å already have the size of the cell.",
+            )
         return wanted
 
 

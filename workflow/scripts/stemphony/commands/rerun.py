@@ -272,7 +272,9 @@ def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> No
     inputs = _inputs_of(result, file)
     if inputs.config["simulation"]["name"] != result.name:
         raise ConfigError(
-            "simulation.name", f"{file} has {inputs.config['simulation']['name']!r}, the result is {result.name!r}."
+            "simulation.name",
+            f"got {inputs.config['simulation']['name']!r} in {file}; the result is {result.name!r}. Give the "
+            "config of this result by --config.",
         )
     now = preflight.check(inputs, result.directory / paths.RESULTS).campaign
     edited = [

@@ -103,12 +103,16 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
             reason = re.sub(
                 r"(undefined alias|for the tag) '.*'", r"\1; text with * or ! in front needs quotes", reason
             )
-            raise ConfigError("", f"{file} is not valid YAML{line}: {reason}.") from None
+            raise ConfigError("", f"{file} is not valid YAML{line}: {reason}. Correct the file.") from None
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
             raise ConfigError("", f"{file} cannot be read: {reason}.{_config_in(Path(file))}") from None
         if not isinstance(content, dict):
-            raise ConfigError("", f"{file} holds {kind(content)} where a mapping of blocks is expected.")
+            raise ConfigError(
+                "",
+                f"{file} holds {kind(content)} where a mapping of blocks is expected. Begin with a block such as "
+                "`simulation:` and write its keys indented below it; `stemphony init` makes an example.",
+            )
         _update(merged, content)
     return merged
 

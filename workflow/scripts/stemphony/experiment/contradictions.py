@@ -120,7 +120,8 @@ def _refuse_patterns(cbed: Mapping[str, Any], with_images: bool) -> None:
         if end <= begin:
             raise ConfigError(f"cbed.scan.{axis}", f"got [{begin}, {end}]; the window must end after it begins.")
     if (scan["points"] is None) == (scan["step_angstrom"] is None):
-        raise ConfigError("cbed.scan.points", "give one of `points`, `step_angstrom` and `positions`.")
+        what = "none of the three" if scan["points"] is None else "`points` and `step_angstrom`"
+        raise ConfigError("cbed.scan.points", f"give one of `points`, `step_angstrom` and `positions`; got {what}.")
 
 
 def _refuse_optics(probe: Mapping[str, Any], grating: Mapping[str, Any]) -> None:
@@ -270,7 +271,8 @@ def _refuse_building(specimen: Mapping[str, Any]) -> None:
     for number, item in enumerate(specimen["substitutions"]):
         where = f"specimen.substitutions[{number}]"
         if (item["fraction"] is None) == (item["count"] is None):
-            raise ConfigError(where, "give one of `fraction` and `count`.")
+            what = "neither" if item["count"] is None else f"fraction {item['fraction']:g} and count {item['count']}"
+            raise ConfigError(where, f"give one of `fraction` and `count`; got {what}.")
         if item["by"] == item["element"]:
             raise ConfigError(f"{where}.by", f"got {item['by']}, the element that it replaces; give another one.")
         for key, pair in (item["region"] or {}).items():
@@ -323,7 +325,11 @@ def _refuse_plasmons(config: Mapping[str, Any]) -> None:
             "Silicon at 200 kV: 128 nm, 16.9 eV, 4.0 eV.",
         )
     if plasmons["simple_mode"] and plasmons["plasmon_fwhm_ev"] is not None:
-        raise ConfigError(f"{where}.plasmon_fwhm_ev", "has no effect with simple_mode: true; remove one of the two.")
+        raise ConfigError(
+            f"{where}.plasmon_fwhm_ev",
+            f"got {plasmons['plasmon_fwhm_ev']:g} eV, which has no effect with simple_mode: true; remove one "
+            "of the two.",
+        )
     if plasmons["max_energy_ev"] < plasmons["plasmon_energy_ev"]:
         raise ConfigError(
             f"{where}.max_energy_ev",

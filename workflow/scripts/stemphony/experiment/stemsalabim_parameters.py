@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stemphony.errors import ConfigError
+from stemphony.experiment.mistakes import kind
 from stemphony.physics.grid import fft_friendly_size
 from stemphony.physics.slicing import number_of_slices
 
@@ -133,7 +134,7 @@ def read_parameters(file: Path) -> dict[str, Any]:
         content = libconf.load(io.StringIO(text), includedir=str(Path(file).parent))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise ConfigError("", f"{file} cannot be read: {reason}.") from None
+        raise ConfigError("", f"{file} cannot be read: {reason}. Give a text file that you may read.") from None
     except (libconf.ConfigParseError, ValueError, RecursionError) as error:
         # The message of the parser quotes the text, which may be a password. So only the line is used.
         place = re.search(r"line (\d+)|row (\d+)", str(error))
@@ -143,7 +144,10 @@ def read_parameters(file: Path) -> dict[str, Any]:
         ) from None
     for block, values in content.items():
         if block in DEFAULTS and not isinstance(values, Mapping):
-            raise ConfigError(block, f"{file} has one value here; a block in braces is expected.")
+            raise ConfigError(
+                block,
+                f"{file} has {kind(values)} here; a block is expected. Write its settings in braces: {block}: {{ … }}",
+            )
     return {block: dict(values) if isinstance(values, Mapping) else values for block, values in content.items()}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import ResultError
-from stemphony.experiment.scan import WINDOW
+from stemphony.experiment.scan import LINE, WINDOW
 from stemphony.figures.style import label, unit_in_words
 from stemphony.physics.dose import counted
 from stemphony.physics.resampling import interpolated, straight_copies, tiled
@@ -152,7 +152,8 @@ def picture(positions: Positions, signal: Signal, treatment: Treatment) -> Pictu
         the source is smaller than that of the result.
     """
     if positions.kind != WINDOW:
-        raise ResultError("the scan is a line or a list, not a window: it has no image. Draw its profile.")
+        what, advice = ("line", "profile") if positions.kind == LINE else ("list of positions", "curves")
+        raise ResultError(f"the scan is a {what}, not a window: it has no image. Draw its {advice}.")
     values, what = signal.values, "signal"
     if signal.unit != "1" and (treatment.source_nm is not None or treatment.dose is not None):
         raise ResultError(

@@ -107,7 +107,10 @@ def _refuse_unused(request: FigureRequest) -> None:
     }
     for option, (is_given, kinds) in given.items():
         if is_given and kind not in kinds:
-            raise ResultError(f"{option} has no effect on {kind}; it belongs to {' and '.join(kinds)}.")
+            raise ResultError(
+                f"{option} has no effect on {kind}; it belongs to {' and '.join(kinds)}. Remove it, or draw "
+                "one of these."
+            )
 
 
 def _detectors(result: OpenedResult, request: FigureRequest) -> Sequence[Detector]:
@@ -142,7 +145,9 @@ def _depths(request: FigureRequest) -> Sequence[float | None]:
 
 def _atoms(result: OpenedResult, request: FigureRequest) -> RestAtoms | None:
     if request.shows_atoms and result.atoms is None:
-        raise ResultError(f"{result.file} does not hold the atoms at rest, so they cannot be drawn.")
+        raise ResultError(
+            f"{result.file} does not hold the atoms at rest, so they cannot be drawn. Leave out the atoms."
+        )
     return result.atoms if request.shows_atoms else None
 
 

@@ -83,7 +83,9 @@ class Style:
             try:
                 stack.enter_context(matplotlib.style.context(styles))
             except (OSError, ValueError) as error:
-                raise StorageError(f"--style: {self.file} cannot be used as a style file ({error}).") from None
+                raise StorageError(
+                    f"--style: {self.file} cannot be used as a style file ({error}). Copy and edit {styles[0]}."
+                ) from None
             yield
 
     def figure(self, height: float, width: float | None = None, layout: str | None = "constrained") -> Any:

@@ -54,7 +54,9 @@ def demonstrate(port: int, database: str | None) -> int:
         monitor = Monitor(options, say)
         config = _config(folder, monitor.url)
     except OSError as error:
-        raise MonitorError(f"demo: {folder} cannot be written: {error.strerror}.") from None
+        raise MonitorError(
+            f"demo: {folder} cannot be written: {error.strerror}. Start it in a folder that is writable for you."
+        ) from None
     say(f"open {monitor.url} in a browser; the simulation takes about a minute. Ctrl-C ends both.")
     # While the simulation starts, a signal is only recorded, because there is no process yet that could be stopped.
     early: list[int] = []

@@ -236,7 +236,9 @@ def _listen(options: Options) -> socket.socket:
     try:
         family, _, _, _, (host, *_) = socket.getaddrinfo(options.host, None, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
-        raise MonitorError(f"--host {options.host!r} is not an address of this machine.") from None
+        raise MonitorError(
+            f"--host {options.host!r} is not an address of this machine. Give 127.0.0.1, or an address or name of it."
+        ) from None
     ports = range(options.port, min(options.port + (PORTS_TRIED if options.any_port else 1), 65_536))
     for port in ports:
         try:
@@ -246,8 +248,11 @@ def _listen(options: Options) -> socket.socket:
                 continue
             if error.errno == errno.EADDRINUSE:
                 raise MonitorError(f"port {port} is taken. Choose another one with --port.") from None
-            raise MonitorError(f"--host {options.host} --port {port}: {error.strerror or error}.") from None
-    raise MonitorError("no port is free.")
+            raise MonitorError(
+                f"--host {options.host} --port {port}: {error.strerror or error}. Give an address of this machine, "
+                "and a port that you may open: 1024 to 65535."
+            ) from None
+    raise MonitorError(f"--port {options.port}: there is no such port. Choose one from 1024 to 65535.")
 
 
 def _room_for_connections(say: Callable[[str], None]) -> int:

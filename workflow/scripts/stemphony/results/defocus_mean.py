@@ -128,10 +128,11 @@ class DefocusMean:
         index = int(np.abs(self.defoci_nm - wanted_nm).argmin())
         listed = ", ".join(f"{value:g}" for value in self.defoci_nm)
         if abs(self.defoci_nm[index] - wanted_nm) > SAME_DEFOCUS_NM:
-            raise ResultError(f"the result has no defocus of {wanted_nm:g} nm; it has {listed} nm.")
+            raise ResultError(f"the result has no defocus of {wanted_nm:g} nm; it has {listed} nm. Give one of these.")
         if self.is_averaged:
             raise ResultError(
-                f"the result keeps only the mean over the defoci {listed} nm. With `adf: {{average_defoci: false}}` "
-                "(for patterns `cbed`) they are merged again one by one, and no job is computed again."
+                f"got a defocus of {wanted_nm:g} nm; the result keeps only the mean over {listed} nm. With "
+                "`adf: {average_defoci: false}` (for patterns `cbed`) they are merged again one by one, and no job is "
+                "computed again."
             )
         return index

@@ -63,14 +63,20 @@ def profile(
         The line has no length or leaves the computed positions, or the scan is a list.
     """
     if positions.kind == LIST:
-        raise ResultError("the scan is a list of positions, which has no profile.")
+        raise ResultError(
+            f"the scan is a list of positions (their number: {len(positions.x_nm)}), which has no profile. A profile "
+            "needs the scan of a window or a line."
+        )
     if positions.kind == LINE:
         if begin is not None or end is not None:
             raise ResultError("the scan is a line itself. Its profile takes no begin and no end.")
         errors = None if signal.errors is None else signal.errors[:, 0]
         return Profile(positions.x_nm, signal.values[:, 0], errors)
     if begin is None or end is None:
-        raise ResultError("a profile needs two places (x, y) in nm, where it begins and where it ends.")
+        raise ResultError(
+            "a profile needs two places (x, y) in nm, where it begins and where it ends; got "
+            f"{'neither' if begin is end else 'only the end' if begin is None else 'only the begin'}."
+        )
     length = math.dist(begin, end)
     if not length > 0:
         raise ResultError(f"the profile begins and ends at ({begin[0]:g}, {begin[1]:g}) nm. Give two places.")

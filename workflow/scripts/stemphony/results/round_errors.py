@@ -92,9 +92,10 @@ def image_errors(
             for batch, reading in zip(batches, read(request, batches), strict=True):
                 if reading.wrong:
                     listed = "\n".join(f"  {source.file}: {what}" for source, what in reading.wrong)
+                    number = f"{len(reading.wrong)} of {len(task.sources)}"
                     raise DamagedResultError(
-                        f"cannot judge {task.result.root}: {len(reading.wrong)} {REFUSAL}.\n{listed}\nNothing was "
-                        "deleted. Delete (or move away) the files listed and run again: only they are computed again."
+                        f"cannot judge {task.result.root}: {number} {REFUSAL}.\n{listed}\nNothing was deleted. Delete "
+                        "(or move away) the files listed and run again: only they are computed again."
                     )
                 average.add(batch, reading.sums[0])
             average.end()

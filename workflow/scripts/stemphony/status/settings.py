@@ -212,7 +212,9 @@ def _block_of(config_file: Path) -> Mapping[str, Any] | None:
     try:
         config = read_yaml(config_file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError("", f"the file {config_file} cannot be read ({type(error).__name__}).") from None
+        raise ConfigError(
+            "", f"the file {config_file} cannot be read ({type(error).__name__}). Give a file that you may read."
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         # The parser's own text quotes the line, which may hold the password.
         mark = getattr(error, "problem_mark", None)
@@ -221,7 +223,9 @@ def _block_of(config_file: Path) -> Mapping[str, Any] | None:
     if config is None:
         return None
     if not isinstance(config, Mapping):
-        raise ConfigError("", f"the file {config_file} must hold names with values at its top.")
+        raise ConfigError(
+            "", f"the file {config_file} holds {kind(config)}; it must hold blocks with keys, as a config does."
+        )
     block = config.get(BLOCK)
     if block is not None and not isinstance(block, Mapping):
         raise ConfigError(BLOCK, f"got {kind(block)} in {config_file}. Allowed: the keys {', '.join(keys())}.")

@@ -82,7 +82,9 @@ def write_checkpoint(file: Path, key: str, parts: Parts, done: int, total: int) 
         file.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(file.parent).free
     except OSError as error:
-        raise StorageError(f"{file.parent} cannot be written: {error.strerror}.") from None
+        raise StorageError(
+            f"{file.parent} cannot be written: {error.strerror}. Make this folder writable, or free some space."
+        ) from None
     size = sum(part.nbytes for part in parts.values())
     if size * FREE_SHARE > free:
         raise StorageError(

@@ -66,11 +66,20 @@ def backup(database: Database, file: Path) -> str:
     except FileExistsError:
         raise _exists(file) from None
     except OSError as error:
-        raise MonitorError(f"backup: {file} cannot be written: {error.strerror or error}.") from None
+        raise MonitorError(
+            f"backup: {file} cannot be written: {error.strerror or error}. Give a file in a folder that exists, is "
+            "writable for you and has enough space."
+        ) from None
     except sqlite3.Error as error:
-        raise MonitorError(f"backup: {database.name} cannot be copied: {error}.") from None
+        raise MonitorError(
+            f"backup: {database.name} cannot be copied: {error}. Check that it is the monitor's database and readable "
+            "for you."
+        ) from None
     except DBAPIError as error:
-        raise MonitorError(f"backup: {database.name} cannot be read: {reason(error)}.") from None
+        raise MonitorError(
+            f"backup: {database.name} cannot be read: {reason(error)}. Check that it is the monitor's database and "
+            "that it answers."
+        ) from None
     how = "a database for --db" if database.is_sqlite else "for pg_restore"
     return f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {number_of(number, 'event')}, {how})"
 

@@ -224,7 +224,7 @@ class Database:
                 database.migrate()
         except DBAPIError as error:
             database.close()
-            raise MonitorError(f"{database.name} cannot be used: {reason(error)}.") from None
+            raise _unusable(database.name, error) from None
         except BaseException:
             database.close()
             raise
@@ -242,7 +242,7 @@ class Database:
             with self.writer.begin() as connection:
                 migrations.migrate(connection)
         except DBAPIError as error:
-            raise MonitorError(f"{self.name} cannot be used: {reason(error)}.") from None
+            raise _unusable(self.name, error) from None
 
     def require_present_schema(self) -> None:
         """Check that the schema has the latest version.
@@ -328,7 +328,7 @@ class Database:
             except ServedByAnother:
                 taken = True
             except DBAPIError as error:
-                raise MonitorError(f"{self.name} cannot be used: {reason(error)}.") from None
+                raise _unusable(self.name, error) from None
         if taken:
             raise MonitorError(
                 f"{self.name} is served by another monitor. Stop that one, or give another database by --db."
@@ -361,6 +361,13 @@ class Database:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _unusable(name: str, error: Exception) -> MonitorError:
+    return MonitorError(
+        f"{name} cannot be used: {reason(error)}. Check that it runs and that you may write it, or give another "
+        "database by --db."
+    )
 
 
 def reason(error: Exception) -> str:

@@ -101,7 +101,9 @@ class TargetSettings:
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except OSError as error:
-            raise MonitorError(f"--notify {file} cannot be read ({error.strerror}).") from None
+            raise MonitorError(
+                f"--notify {file} cannot be read ({error.strerror}). Give a YAML file that you may read."
+            ) from None
         except (yaml.YAMLError, ValueError, RecursionError):
             raise MonitorError(f"--notify {file} is not YAML. Check quotes and indentation.") from None
         if not isinstance(content, Mapping) or not isinstance(content.get("targets"), list):
