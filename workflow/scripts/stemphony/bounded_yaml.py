@@ -28,6 +28,11 @@ def load(text: str, loader: type[Any] | None = None) -> Any:
     loader : class, optional
         Loader of PyYAML; by default the safe one, in C where PyYAML has it.
 
+    Returns
+    -------
+    object
+        Content of the text; None for an empty text.
+
     Raises
     ------
     yaml.YAMLError

@@ -10,5 +10,10 @@ def number_of(count: int, one: str, many: str = "") -> str:
     ----------
     one, many : str
         What stands behind the number 1, and behind all other numbers. `many` is `one` with an s if it is not given.
+
+    Returns
+    -------
+    str
+        Number, space and noun.
     """
     return f"{count} {one if count == 1 else many or one + 's'}"

@@ -89,6 +89,12 @@ def in_larger_cell(
     places : sequence of (float, float)
         Positions of the budget [Å].
 
+    Returns
+    -------
+    Specimen
+        The larger cell. `frames` has the one snapshot, (1, N, 3) [Å]. `occupancy` is 1 for sites that hold an atom and
+        0 for others; it is None if the specimen has no occupancies.
+
     Raises
     ------
     SpecimenError

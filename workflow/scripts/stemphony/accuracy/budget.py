@@ -189,6 +189,11 @@ def budget_of(
         Digest of the params that the config's jobs share.
     origin : mapping
         Further content of the file: seed, defocus, and the rule by which positions are chosen.
+
+    Returns
+    -------
+    Budget
+        One line for each term that was computed, and the reasons for the terms that are left out.
     """
     reference, left_out, lines = variants[REFERENCE], dict(without), []
     for term in TERMS:
@@ -276,6 +281,11 @@ def confirmed_order(
         h0 > h1 > h2 [Å].
     rounding : float
         Relative change that rounding causes. From smaller steps, no order is measured.
+
+    Returns
+    -------
+    int or None
+        One of `ORDERS`; None if the differences are as small as rounding errors, or fit no order.
 
     Notes
     -----

@@ -98,6 +98,11 @@ def refined(config: Mapping[str, Any], budget: Budget, levels: Mapping[str, int]
         The config of the budget, as the user wrote it; defaults may be missing.
     levels : mapping
         For each term, how often it is refined.
+
+    Returns
+    -------
+    dict
+        A copy of the config in which only the refined keys, and those that depend on them, differ.
     """
     made: dict[str, Any] = deepcopy(dict(config))
     grating, specimen = dict(made.get("grating") or {}), dict(made.get("specimen") or {})

@@ -170,6 +170,11 @@ class Fixed:
         repeats : (float, float)
             Size of the larger cell along x and y, divided by that of the config; only for the variant `cell`.
 
+        Returns
+        -------
+        dict
+            Blocks of the config by name, with complete keys.
+
         Raises
         ------
         ConfigError
@@ -297,6 +302,11 @@ def larger_specimen(settings: Mapping[str, Any], repeat: Sequence[int] | None) -
         Keys of the block.
     repeat : 3 ints or None
         Copies of the oriented cell along x, y and z from which the specimen was built.
+
+    Returns
+    -------
+    dict
+        A copy of the settings whose `repeat` is 1.5 times as large along x and y, rounded up.
     """
     x, y, z = repeat or settings["repeat"] or (1, 1, 1)
     larger = [math.ceil(LARGER * n - 1e-9) for n in (x, y)]

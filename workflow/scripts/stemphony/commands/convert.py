@@ -25,6 +25,12 @@ def converted(file: Path, folder: Path) -> Translation:
     folder : Path
         Folder of the config. The config has the relative path of a crystal in this folder, else the absolute path.
 
+    Returns
+    -------
+    Translation
+        The config with its remarks. `specimen.file` is relative to `folder` if the crystal lies in it, otherwise
+        absolute.
+
     Raises
     ------
     ConfigError, SpecimenError

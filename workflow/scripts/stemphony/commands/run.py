@@ -57,7 +57,7 @@ def started(
     entries: Sequence[str] = (),
     may_replace: bool = False,
 ) -> Outcome:
-    """Run Snakemake for a config until it ends.
+    """Run Snakemake for a config until it ends. Return its end, of a sweep a `SweepOutcome`.
 
     Parameters
     ----------

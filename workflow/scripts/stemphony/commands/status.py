@@ -268,6 +268,11 @@ def status_of(result: ResultPaths, verify: bool = False) -> SimulationStatus:
     verify : bool
         Check every byte of the job files, as the merge does, and of stem.nc. Otherwise check only lengths and digests.
 
+    Returns
+    -------
+    SimulationStatus
+        The state of each planned pair, of the merged result and of the latest run.
+
     Raises
     ------
     DamagedResultError

@@ -37,6 +37,11 @@ def seconds_per_probe_slice(gpts: tuple[int, int], precision: str) -> tuple[floa
         Grid points.
     precision : str
         single | double.
+
+    Returns
+    -------
+    (float, bool)
+        CPU time [s], and True if it was measured on this machine, False if it is a typical time.
     """
     factor = _work(gpts) / _work((512, 512)) * (DOUBLE_FACTOR if precision == "double" else 1.0)
     measured = kept()

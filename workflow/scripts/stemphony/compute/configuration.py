@@ -28,6 +28,11 @@ def with_losses(experiment: Experiment, params: Mapping[str, Any], seed: int | N
         Seed in use.
     configuration : int
         Index of the configuration.
+
+    Returns
+    -------
+    Experiment
+        A copy with the drawn `trajectories`, or the experiment itself.
     """
     if experiment.plasmons is None:
         return experiment
@@ -59,6 +64,11 @@ def configuration_atoms(
     specimen : Specimen
     u_scale : float
         Factor on all mean square displacements. The random numbers stay the same.
+
+    Returns
+    -------
+    Atoms
+        Atoms of one configuration, with positions [Å] and numbers of slices.
     """
     phonons = params["frozen_phonon"]
     return draw_atoms(

@@ -201,6 +201,11 @@ def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -
         Number of basis waves.
     defoci : int
         Number of defoci that these waves serve.
+
+    Returns
+    -------
+    float
+        Work of all defoci together [waves × slices].
     """
     nx, ny = experiment.grid.gpts
     inside = 0.25 * math.pi * experiment.bandlimit**2 * min(nx, ny) ** 2
@@ -238,6 +243,11 @@ def chosen_algorithm(experiment: Experiment, defocus_nm: float, budget_mb: float
         Defocus of the job [nm].
     budget_mb : float
         Memory for transmission functions and waves [MB].
+
+    Returns
+    -------
+    str
+        `multislice` or `probe_basis`; the algorithm of the config if this is not `auto`.
     """
     if experiment.algorithm != "auto":
         return experiment.algorithm

@@ -54,6 +54,11 @@ class Basis:
             Defoci whose probes the basis spans [nm].
         where : (m,) ndarray of int or None
             Flat indices of the scan positions, y fastest; None for all positions.
+
+        Returns
+        -------
+        Basis
+            Basis of rank r, for all probes of all defoci.
         """
         basis = cls.within(experiment, defoci_nm, where, None)
         assert basis is not None
@@ -84,6 +89,11 @@ class Basis:
             Defocus [nm].
         where : (m,) ndarray of int or None
             Flat indices of the scan positions, y fastest; None for all positions.
+
+        Returns
+        -------
+        (r, m) ndarray of complex
+            Coefficients [1]. The sum of basis waves with these factors is the probe.
         """
         adjoint = self.vectors.conj().T
         return np.concatenate([adjoint @ probes for probes in _Probes(experiment, [defocus_nm], where)], axis=1)
@@ -111,6 +121,11 @@ def rank_of_window(experiment: Experiment, defoci_nm: Sequence[float], nx: np.nd
         Defoci whose probes the basis spans [nm].
     nx, ny : ndarray of int
         Indices of positions along x and y. All pairs of them are taken.
+
+    Returns
+    -------
+    int
+        Number of waves r.
     """
     spectra = np.stack([probe(experiment, defocus) for defocus in defoci_nm])
     is_used = (spectra != 0).any(axis=0)

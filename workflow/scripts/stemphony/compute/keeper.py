@@ -90,6 +90,11 @@ class Keeper:
             Prefix of the part's arrays in the checkpoint.
         around : callable
             Returns further arrays that checkpoints of the part include.
+
+        Returns
+        -------
+        Keeper
+            A keeper whose arrays have the name of the part before their own names.
         """
         return _Inside(self, f"{name}/", around)
 

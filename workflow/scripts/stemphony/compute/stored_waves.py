@@ -46,6 +46,11 @@ def stored_waves(
         Planner flag of the FFTs, see `fft.LineTransform`.
     budget_mb : float
         Memory for transmission functions [MB]. Beyond it, the waves pass one block of slices after the other.
+
+    Returns
+    -------
+    StoredWaves
+        The waves of all requested places.
     """
     e, request = experiment, experiment.waves
     assert request is not None
@@ -119,6 +124,11 @@ def result_wave_bytes(experiment: Experiment, defoci: int, places: int, stores_p
         Number of pairs of defocus and configuration that the result keeps separately.
     stores_probe : bool
         Whether the incident probe is stored.
+
+    Returns
+    -------
+    int
+        Size of the waves, their intensities and standard errors, and of the incident probes [bytes].
     """
     e = experiment
     grid = e.grid.gpts[0] * e.grid.gpts[1] * e.real_dtype.itemsize

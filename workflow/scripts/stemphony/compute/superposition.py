@@ -64,6 +64,11 @@ class Superposition:
             Called as `on_progress(done, total)` in steps of one wave through one block of slices.
         keeper : Keeper or None
             Keeps waves for another attempt and holds those of an earlier one.
+
+        Returns
+        -------
+        Superposition
+            The basis, and what each depth needs of it for the signals of any of its probes.
         """
         e = propagation.experiment
         keeper = (keeper or Keeper()).inside("shared")

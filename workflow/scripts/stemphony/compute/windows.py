@@ -63,6 +63,11 @@ class Window:
             All atoms of the specimen, which is periodic in x and y.
         cell : (float, float, float)
             Lengths of the specimen [Å].
+
+        Returns
+        -------
+        Atoms
+            Positions [Å] from the corner of the window, with the numbers of slices.
         """
         moved = atoms.positions.copy()
         inside = np.ones(len(moved), dtype=bool)

@@ -51,6 +51,11 @@ def as_krivanek(probe: Mapping[str, Any]) -> dict[str, float]:
     probe : mapping
         Follows the schema. `aberrations` or `measured_aberrations` holds the coefficients.
 
+    Returns
+    -------
+    dict of str to float
+        Keys such as `C30_nm` and `phi22_deg`; empty without aberrations.
+
     Raises
     ------
     ConfigError

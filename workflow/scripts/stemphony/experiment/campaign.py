@@ -426,6 +426,11 @@ def plan(
     edges : ScanEdges or None
         How the scan goes on behind its edges; None for no margin.
 
+    Returns
+    -------
+    Campaign
+        Defoci with weights, configurations and notes.
+
     Raises
     ------
     ConfigError

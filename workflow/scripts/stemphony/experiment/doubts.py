@@ -99,6 +99,11 @@ def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: 
         The specimen.
     tail : float
         Share of the probe's intensity outside the cell at the worst defocus, see `probe_outside`.
+
+    Returns
+    -------
+    list of str
+        Empty if no setting is doubtful.
     """
     if not experiment.detects:
         return [*_large_u(atoms), *_thick_slices(planned, experiment, atoms), *_wide_band(experiment)]
@@ -184,6 +189,11 @@ def probe_outside(planned: Campaign, experiment: Experiment, scale: float = 1.0)
         It has the probe, and the cell or window.
     scale : float
         Factor by which the cell or window is wider than that of `experiment`.
+
+    Returns
+    -------
+    float
+        Share of the intensity, 0 to 1.
     """
     e = experiment
     if e.waves is not None and e.waves.plane:

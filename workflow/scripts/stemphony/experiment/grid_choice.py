@@ -37,6 +37,11 @@ def chosen_gpts(
     notes : list of str
         The function appends notes for the plan to this list.
 
+    Returns
+    -------
+    (int, int)
+        Points along x and y.
+
     Raises
     ------
     ConfigError

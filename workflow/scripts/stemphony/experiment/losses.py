@@ -41,6 +41,11 @@ def plasmons_of(block: Mapping[str, Any], beam_energy: float, layers: Layers, sl
         The undisplaced atoms. In a slab with vacuum, plasmons are excited from the first plane to behind the last one.
         In a cell without vacuum, they are excited everywhere.
     slices : Slices
+
+    Returns
+    -------
+    Plasmons or None
+        Lengths in Å, energies in eV, angles in rad.
     """
     if not block.get("enabled"):
         return None

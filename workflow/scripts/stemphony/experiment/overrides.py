@@ -33,6 +33,11 @@ def typed(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> dict[str,
         Config that Snakemake made from files and command line.
     from_files : mapping
         The config of the files alone.
+
+    Returns
+    -------
+    dict
+        A new config.
     """
     typed_config = _typed(config, from_files, configuration.schema())
     assert isinstance(typed_config, dict)
@@ -129,6 +134,11 @@ def nested(entries: Sequence[str]) -> list[str]:
     entries : sequence of str
         `name=value`, the name with a dot for each level of the config.
 
+    Returns
+    -------
+    list of str
+        One entry for each given one, in the same order.
+
     Raises
     ------
     ConfigError
@@ -191,6 +201,11 @@ def overridden(config: Mapping[str, Any], entries: Sequence[str]) -> dict[str, A
         The config of the files.
     entries : sequence of str
         `name=value`, see `nested`.
+
+    Returns
+    -------
+    dict
+        A new config, not validated.
 
     Raises
     ------

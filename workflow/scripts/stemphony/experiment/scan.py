@@ -65,6 +65,11 @@ class Scan:
         lengths : (float, float)
             Lengths of the cell along x and y [Å].
 
+        Returns
+        -------
+        Scan
+            Probe positions [Å].
+
         Raises
         ------
         ConfigError
@@ -133,6 +138,11 @@ def places_of(
         Positions as the config has them.
     lengths : (float, float)
         Lengths of the cell along x and y [Å].
+
+    Returns
+    -------
+    tuple of (float, float)
+        Positions (x, y) [Å], in the given order.
 
     Raises
     ------

@@ -72,6 +72,11 @@ class ScanEdges:
             Makes the translations of the specimen. It is called only if they matter.
         integrated : bool
             Whether the merge makes phase images, which need to know whether the window repeats.
+
+        Returns
+        -------
+        ScanEdges
+            How the scan repeats along x and y, and the positions of the margin that is computed.
         """
         made = Scan.of(scan, lengths)
         if made.kind == LIST or (source_nm == 0 and margin_nm == 0 and not integrated):
@@ -126,6 +131,12 @@ def pattern_repeats(config: Mapping[str, Any], lengths: Sequence[float], lattice
         Lengths of the cell along x and y [Å].
     lattice : callable
         Makes the translations of the specimen. It is called only if they matter.
+
+    Returns
+    -------
+    (int or None, int or None)
+        As `window_repeats`; no repeats if patterns are off, not blurred, have the scan of the images, or a list of
+        positions.
     """
     scan = config["cbed"]["scan"]
     wanted = config["cbed"]["enabled"] and config["probe"]["source_fwhm_nm"] > 0
@@ -171,6 +182,12 @@ def window_repeats(scan: Mapping[str, Any], lengths: Sequence[float], lattice: C
         Lengths of the cell along x and y [Å].
     lattice : callable
         Makes the translations of the specimen.
+
+    Returns
+    -------
+    (int or None, int or None)
+        For x and y: None if the window does not repeat, otherwise the shift of the copy along the other axis
+        [scan steps], 0 for a copy without shift.
     """
     made = Scan.of({**scan, "margin_positions": (0, 0)}, lengths)
     counts = made.shape
@@ -228,6 +245,11 @@ def margin_in_effect(wanted: float | str, kept_nm: float | None, is_first_run: b
         Whether the simulation has never run. Then `auto` chooses the reach of the source.
     source_nm : float
         FWHM of the source [nm].
+
+    Returns
+    -------
+    float
+        Width [nm]; 0 without a margin.
     """
     if wanted != "auto":
         return float(wanted)

@@ -38,6 +38,11 @@ def hindrance(config: Mapping[str, Any], files: InputFiles) -> str:
     config : mapping
         A validated config.
     files : InputFiles
+
+    Returns
+    -------
+    str
+        One reason, or an empty text.
     """
     specimen, phonons = config["specimen"], config["frozen_phonon"]
     if files.snapshots_sha256 is not None:
@@ -81,6 +86,11 @@ def shared_operations(group: PlaneGroup, experiment: Experiment) -> Shared:
         Operations that map atoms, slices and grid points on themselves.
     experiment : Experiment
         The experiment without symmetry.
+
+    Returns
+    -------
+    Shared
+        The kept operations, and the reasons why others are left out.
     """
     broken = []
     for what, complies in _conditions(experiment):

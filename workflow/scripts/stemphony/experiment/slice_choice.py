@@ -62,6 +62,11 @@ def chosen_slices(grating: Mapping[str, Any], layers: Layers, length_z: float, w
     wavelength : float
         λ [Å], for the angle of a false zone.
 
+    Returns
+    -------
+    SliceChoice
+        The slices [Å], with notes for the user.
+
     Raises
     ------
     ConfigError
@@ -315,6 +320,11 @@ def stored_depths(depths: Mapping[str, Any], slices: Slices) -> tuple[int, ...]:
     depths : mapping
         Block of the config.
     slices : Slices
+
+    Returns
+    -------
+    tuple of int
+        Counted from 1.
 
     Raises
     ------

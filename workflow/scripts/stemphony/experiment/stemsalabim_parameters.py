@@ -178,6 +178,11 @@ def translate(parameters: Mapping[str, Any], cell: Sequence[float], name: str, *
     named_slices : int
         Number of slices that the crystal file names for its atoms (sixth column), which replace `slice_thickness`.
 
+    Returns
+    -------
+    Translation
+        The config with remarks, with the keys that have no counterpart, and with the keys that the file does not have.
+
     Raises
     ------
     ConfigError

@@ -91,6 +91,11 @@ def interval95(configurations: int, first_round: int | None = None, positions: i
         Configurations of the first round of a run with a goal; None if the number was given.
     positions : int
         Number of scan positions whose errors decided when to stop.
+
+    Returns
+    -------
+    float
+        Factor [1].
     """
     from scipy.special import stdtrit
 

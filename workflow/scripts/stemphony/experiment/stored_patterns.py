@@ -116,6 +116,11 @@ def own_scan_and_depths(cbed: Mapping[str, Any], lengths: Sequence[float], slice
     slices : Slices
         Slices of the specimen, whose ends are the possible depths.
 
+    Returns
+    -------
+    dict
+        `cbed_scan` and `cbed_depths`; each is None if the block does not have its own.
+
     Raises
     ------
     ConfigError

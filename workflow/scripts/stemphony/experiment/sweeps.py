@@ -107,6 +107,11 @@ def expanded(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> Sweep:
     from_files : mapping
         The config of the files alone, see `overrides.typed`.
 
+    Returns
+    -------
+    Sweep
+        At least one member.
+
     Raises
     ------
     ConfigError

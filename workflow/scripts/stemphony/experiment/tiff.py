@@ -56,6 +56,11 @@ def image(content: bytes, largest: int) -> np.ndarray:
         Most bytes that the pixels of a compressed file may need in double precision. The size of a compressed file does
         not bound the number of its pixels.
 
+    Returns
+    -------
+    (rows, columns) ndarray
+        Values in the type of the file.
+
     Raises
     ------
     Refusal

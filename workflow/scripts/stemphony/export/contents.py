@@ -249,6 +249,11 @@ def patterns_of(
     counting : Counting
         Noise of a dose.
 
+    Yields
+    ------
+    Patterns
+        Axes, and the patterns of one depth.
+
     Raises
     ------
     ResultError
@@ -317,6 +322,11 @@ def images_of(
         Depth below the entrance surface; the nearest stored one is used. None: the exit surface.
     defocus_nm : float or None
         None: the mean over the defoci.
+
+    Returns
+    -------
+    list of Image
+        At least one image.
 
     Raises
     ------

@@ -59,6 +59,11 @@ class Counting:
         step_area : float or None
             Area of one scan step [Å²], see `ExportedScan.area_angstrom2`.
 
+        Returns
+        -------
+        Counting
+            The same object if it has no dose.
+
         Raises
         ------
         ResultError
@@ -84,6 +89,11 @@ class Counting:
             Fractions of the incident intensity.
         name, depth_nm, *position
             Name of the signal, and its depth [nm]. For a pattern, also the indices of its position.
+
+        Returns
+        -------
+        array
+            Shape and unit as those of `fractions`.
 
         Raises
         ------

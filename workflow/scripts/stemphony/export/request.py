@@ -109,6 +109,14 @@ def export(
 
     Parameters
     ----------
+    result : OpenedResult
+        Images, patterns and waves that can be exported.
+    request : ExportRequest
+        The format, what is exported, and noise.
+    folder : Path
+        Where the files are written.
+    name : str
+        Begin of the names of the files.
     say : callable
         Takes one line for each file, and notes on what a file does not hold.
 

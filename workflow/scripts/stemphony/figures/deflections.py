@@ -102,6 +102,11 @@ def deflection(
     what : str
         Name of the measurement, for titles.
 
+    Returns
+    -------
+    Deflection
+        Values [mrad], (nx, ny, 2), with lengths in nm.
+
     Raises
     ------
     ResultError

@@ -53,6 +53,11 @@ def draw(
         Use a linear scale in place of a logarithmic one.
     remarks : sequence of str
         Remarks on the whole figure. They are the first lines below it.
+
+    Returns
+    -------
+    matplotlib Figure
+        One panel for each pattern.
     """
     from matplotlib.lines import Line2D
 

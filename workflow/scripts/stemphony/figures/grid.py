@@ -108,6 +108,11 @@ def grid_of(
         Room for the numbers of a colour bar [heights of the text].
     has_scale_bar : bool
         Whether a line below the last row needs room for a scale bar.
+
+    Returns
+    -------
+    PanelGrid
+        The figure with one empty panel for each of `number`.
     """
     text, rows = style.points / 72, math.ceil(number / columns)
     width = style.width * (1.0 if style.size == "column" else FEW.get(columns, 1.0))

@@ -33,6 +33,11 @@ def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = No
         Atoms to draw over the images.
     remarks : sequence of str
         Remarks on the whole figure. They are the first lines below it.
+
+    Returns
+    -------
+    matplotlib Figure
+        One panel for each picture.
     """
     left, right, bottom, top = pictures[0].extent_nm
     titles = [_title(picture, pictures) for picture in pictures]

@@ -35,6 +35,11 @@ def draw(pictures: Sequence[WavePicture], style: Style, remarks: Sequence[str] =
     ----------
     remarks : sequence of str
         Remarks on the whole figure. They are the first lines below it.
+
+    Returns
+    -------
+    matplotlib Figure
+        One panel for each picture.
     """
     plane = next((one for one in pictures if one.second == "y"), pictures[0])
     extent = _extent(plane)

@@ -31,6 +31,11 @@ def open_result(path: str | Path) -> Result:
     path : str or Path
         Folder `results/<name>`, or a file: `stem.nc`, or `preview.nc` of an unfinished run.
 
+    Returns
+    -------
+    Result
+        The opened result.
+
     Raises
     ------
     StemphonyError

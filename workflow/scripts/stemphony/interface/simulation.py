@@ -89,6 +89,11 @@ def run(
     replace : bool
         Compute the finished pairs of another config again, and replace their files.
 
+    Returns
+    -------
+    Result
+        The merged result.
+
     Raises
     ------
     ConfigError

@@ -179,6 +179,11 @@ def wave_rows(e: Experiment, defoci: int, pairs: int, stores_probe: bool) -> lis
         Number of defoci, and number of pairs of defocus and configuration that the result keeps separately.
     stores_probe : bool
         Whether the result keeps the incident probe of each defocus.
+
+    Returns
+    -------
+    list of (str, str)
+        Label and text of at most one row.
     """
     from stemphony.compute.stored_waves import result_wave_bytes, wave_bytes
 

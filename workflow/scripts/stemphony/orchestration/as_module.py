@@ -72,6 +72,11 @@ def open_module(config: Mapping[str, Any], workflow: Any) -> Session:
     config : mapping
         The `config:` of the statement `module`. It belongs to the other workflow and is not changed.
 
+    Returns
+    -------
+    Session
+        The same session for the same config in one run of Snakemake.
+
     Raises
     ------
     StemphonyError

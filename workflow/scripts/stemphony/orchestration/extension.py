@@ -23,6 +23,11 @@ def total_of(number: int, goal: Goal, result: ResultPaths, checkpoints: Any = No
     checkpoints : snakemake.checkpoints.Checkpoints or None
         If given, the round before must have been judged in this run, or its file must be current.
 
+    Returns
+    -------
+    int
+        Number of configurations.
+
     Raises
     ------
     snakemake.exceptions.IncompleteCheckpointException

@@ -62,6 +62,11 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
     config_files : sequence of Path
         The files of the config. Relative paths in it start from the folder of the last file.
 
+    Returns
+    -------
+    Inputs
+        The complete config, with its files.
+
     Raises
     ------
     ConfigError
@@ -83,6 +88,11 @@ def inputs_of(complete: Mapping[str, Any], files: tuple[Path, ...], notes: Seque
         The config files. Files that the config names are in the folder of the last one, else in the working directory.
     notes : sequence of str
         Notes on the config so far. They become the first warnings.
+
+    Returns
+    -------
+    Inputs
+        The config without secrets, with its files and warnings.
 
     Raises
     ------

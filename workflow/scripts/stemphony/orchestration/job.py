@@ -172,6 +172,11 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         The params of rule run_multislice.
     threads : int
 
+    Yields
+    ------
+    JobScope
+        The announced job.
+
     Notes
     -----
     The end is reported after the result is in place. Errors of the receiver do not make the job fail.

@@ -57,6 +57,11 @@ def start(result: ResultPaths, config_files: Sequence[Path]) -> bool:
     ----------
     config_files : sequence of Path
         Files with url, credentials and custom parameters.
+
+    Returns
+    -------
+    bool
+        Whether the process was started.
     """
     folder = str(Path(__file__).resolve().parents[2])
     words = [sys.executable, KEEP_OUT, "-c", _CODE, folder, str(result.root.resolve()), str(longest_s())]

@@ -66,6 +66,11 @@ def orphans_of(result: ResultPaths, run: int, over: Collection[str] = (), ending
         Names of jobs that are over according to Snakemake. If a node fails, the lock of its job may remain.
     ending_s : float
         Longest wait for such jobs [s].
+
+    Returns
+    -------
+    list of Orphan
+        Ordered by pair and attempt.
     """
     until = time.monotonic() + ending_s
     while (living := _living_without_end(result, run)) and time.monotonic() < until:

@@ -32,6 +32,11 @@ def foreign_job_files(planned: Campaign, result: ResultPaths, first: int = 0) ->
     ----------
     first : int
         First configuration to look at.
+
+    Returns
+    -------
+    list of Path
+        Existing files; empty if there are none.
     """
     pairs = [(defocus.id, number) for defocus in planned.defoci for number in range(first, planned.configurations)]
     files = {pair: result.job(*pair) for pair in pairs}

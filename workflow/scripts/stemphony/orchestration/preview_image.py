@@ -37,6 +37,11 @@ def previews_of(
         Says how the window repeats.
     scan : mapping
         Block `scan` of the params of the job.
+
+    Returns
+    -------
+    list of dict
+        One mapping for each detector; empty without images.
     """
     if not experiment.adf or not experiment.images:
         return []

@@ -127,6 +127,11 @@ def merged_again(planned: Campaign, earlier: Mapping[str, Any], is_merged: bool)
         Plan of the last run; empty if there is none.
     is_merged : bool
         Whether there is a merged result.
+
+    Returns
+    -------
+    list of str
+        One note, or none.
     """
     blurred = (earlier.get("config") or {}).get("probe", {}).get("source_fwhm_nm", 0.0) > 0
     if not (is_merged and blurred) or "scan_edges" in earlier or "scan_repeats" not in planned.merge_params:

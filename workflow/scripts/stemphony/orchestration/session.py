@@ -113,6 +113,11 @@ class Session:
         ----------
         checkpoints : snakemake.checkpoints.Checkpoints
             The object `checkpoints` of the Snakefile.
+
+        Returns
+        -------
+        list of Path
+            One file for each planned pair.
         """
         if self.require is not None:
             self.require()
@@ -184,7 +189,8 @@ class Session:
     def variant_mem_mb(self, wildcards: Any, attempt: int) -> int:
         """Memory of one variant on a cluster [MB], times `attempt`. It does not depend on `wildcards`.
 
-        The finest grid has five times as many points as the config's.
+        The finest grid has (9/4)² ≈ 5 times as many points as the config's. Four times the memory of a job is enough,
+        because a part of it does not grow with the grid.
         """
         return (4 * self.base_mem_mb + SNAKEMAKE_MB) * attempt
 

@@ -336,6 +336,11 @@ def leftovers(directory: Path, simulation: str) -> list[QueuedJob]:
         Working directory of the runs.
     simulation : str
 
+    Returns
+    -------
+    list of QueuedJob
+        Empty without Slurm, or if no run has worked in the folder.
+
     Raises
     ------
     SlurmIsSilentError
@@ -376,6 +381,11 @@ def queued_before_start(directory: Path, simulation: str) -> str:
     directory : Path
         Working directory of the run.
     simulation : str
+
+    Returns
+    -------
+    str
+        One line without a line end, or an empty text.
     """
     try:
         queued = leftovers(directory, simulation)

@@ -48,6 +48,11 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session | SweepSessio
     config : dict
         The object `config` of the Snakefile.
     workflow : snakemake.workflow.Workflow
+
+    Returns
+    -------
+    Session or SweepSession
+        The plan with functions that the rules use.
     """
     _note_begin(workflow)
     if dag.is_module(workflow):

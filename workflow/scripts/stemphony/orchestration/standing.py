@@ -91,6 +91,11 @@ class Standing:
         ----------
         shares_waves : bool
             Whether one propagation serves all defoci of a configuration.
+
+        Returns
+        -------
+        float
+            0 to 1.
         """
         chosen = self.to_do if pairs is None else pairs
         if shares_waves:

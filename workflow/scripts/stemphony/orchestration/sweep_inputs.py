@@ -53,6 +53,11 @@ def checked_members(inputs: Mapping[str, Inputs], base: Path = Path(RESULTS)) ->
     base : Path
         Folder of all results.
 
+    Returns
+    -------
+    dict of str to Preflight
+        Checked members by label.
+
     Raises
     ------
     ConfigError, SpecimenError
@@ -79,6 +84,11 @@ def planned_lines(config: Mapping[str, Any], files: Sequence[Path], base: Path) 
         The config files.
     base : Path
         Folder of all results.
+
+    Returns
+    -------
+    list of str
+        Lines without line ends.
 
     Raises
     ------

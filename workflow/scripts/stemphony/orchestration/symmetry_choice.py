@@ -65,6 +65,11 @@ class SymmetryChoice:
             The experiment of the campaign. Without detectors, there are no rows.
         configurations : int
             Number of thermal configurations; 0 for atoms at rest.
+
+        Returns
+        -------
+        list of (str, str)
+            Label and text of at most one row.
         """
         group = self.shared.group
         if not experiment.detects:

@@ -38,6 +38,11 @@ def batches_of(averagings: Sequence[Averaging], atoms: int) -> list[Batch]:
         Averaging of each group; the groups have the same order of jobs.
     atoms : int
         Number of atoms whose coordinates are kept; 0 for none.
+
+    Returns
+    -------
+    list of Batch
+        All jobs of the task, each in one batch.
     """
     task, by_configuration = averagings[0].task, averagings[0].by_configuration
     size = min(BATCH_UNITS, max(1, int(FRAMES_BYTES / max(1, atoms * ATOM_BYTES))))

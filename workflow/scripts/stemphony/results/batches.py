@@ -92,6 +92,11 @@ def read_batch(request: BatchRequest, batch: Batch) -> Reading:
     batch : Batch
         The job files.
 
+    Returns
+    -------
+    Reading
+        Sums for each block, and the files that are left out with the reason.
+
     Raises
     ------
     DamagedResultError

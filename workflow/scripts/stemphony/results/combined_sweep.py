@@ -89,6 +89,11 @@ class Combined:
         files : SweepPaths
             Files of the sweep.
 
+        Returns
+        -------
+        Combined
+            Opened results of the members, with the axes of the sweep.
+
         Raises
         ------
         ResultError

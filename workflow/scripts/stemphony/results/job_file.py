@@ -222,6 +222,11 @@ def effective_blocks(experiment: Experiment, blocks: Mapping[str, Any], seed: in
         Blocks of the config, by name. They are not changed.
     seed : int or None
         Seed in use; None if nothing was drawn.
+
+    Returns
+    -------
+    dict
+        Copies of the blocks, with the derived values.
     """
     nx, ny = experiment.grid.gpts
     made: dict[str, Any] = {name: dict(values) for name, values in blocks.items()}

@@ -55,6 +55,11 @@ def waves_digest(params: Mapping[str, Any], effective_seed: int | None) -> str:
         Params of a job; its defocus is ignored.
     effective_seed : int or None
         Seed of the displacements. If the seed in the params is 0, the seed was drawn, and only this number says which.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256. It does not depend on the defocus, because the waves serve all defoci.
     """
     decides = {key: value for key, value in params.items() if key != "defocus_nm"}
     return provenance.digest({**decides, "effective_seed": effective_seed})
@@ -93,6 +98,11 @@ def shared_waves(
         Called while the job waits; may raise to end it.
     timing : Timing
         Times of the claim.
+
+    Returns
+    -------
+    W
+        What `compute` returns, or the same from the file.
 
     Raises
     ------

@@ -128,6 +128,11 @@ def add_variable(
         Values of the whole variable.
     chunks : sequence of int or None
         Shape of the parts that HDF5 compresses and reads. By default, the library chooses it.
+
+    Returns
+    -------
+    netCDF4.Variable
+        The new variable.
     """
     variable = group.createVariable(name, dtype, dimensions, chunksizes=chunks, fill_value=False, **FILTERS)
     variable.units = units

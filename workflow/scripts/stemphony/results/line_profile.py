@@ -57,6 +57,11 @@ def profile(
     points : int or None
         Number of points; None for `FINER` points per step of the scan.
 
+    Returns
+    -------
+    Profile
+        Distance from `begin` [nm], values and standard errors, (points,) each.
+
     Raises
     ------
     ResultError

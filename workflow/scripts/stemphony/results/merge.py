@@ -87,6 +87,11 @@ def merge_simulation(
         Number of processes that read job files.
     run : int
         Number of the run whose plan holds title and config; 0 for the last run.
+
+    Returns
+    -------
+    MergeOutcome
+        Outcome of `merge`.
     """
     plan = ledger.read_plan(task.result, run)
     identity = ledger.identity(task.result, task.common["simulation"]["random_seed"] or 0, plan=plan)

@@ -42,6 +42,11 @@ def merge_finished(
     processes : int
         Number of processes that read job files.
 
+    Returns
+    -------
+    MergeOutcome
+        The files that were merged, and those that were left out with the reason.
+
     Raises
     ------
     DamagedResultError

@@ -251,6 +251,11 @@ class OpenedResult:
         defocus_nm : float or None
             One defocus; None for the mean over all.
 
+        Returns
+        -------
+        list of Signal
+            One image (nx, ny) for each depth.
+
         Raises
         ------
         ResultError
@@ -354,6 +359,11 @@ def nearest(stored: Floats, wanted: float, what: str, way_out: str, within: floa
         Begin of the text of the error (what was asked for), and its end (what to do).
     within : float
         Largest distance [nm].
+
+    Returns
+    -------
+    int
+        Counted from 0.
 
     Raises
     ------

@@ -55,6 +55,11 @@ def origin_of(file: Path, *, whole: bool = False, longest_s: float = LONGEST_S) 
         Without a checksum file, every value is read instead.
     longest_s : float
         Time limit for the separate process [s].
+
+    Returns
+    -------
+    Origin or None
+        What the file says of its origin.
     """
     if not file.is_file() or what_is_cut_off(file):
         return None

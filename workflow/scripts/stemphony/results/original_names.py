@@ -27,6 +27,11 @@ def original_parameters(
         Blocks of the config. The blocks that jobs have are enough.
     defoci_nm : list of float
         Defoci of the simulation [nm].
+
+    Returns
+    -------
+    dict of str to dict
+        Attributes by block. A value that does not exist is None.
     """
     e = experiment
     simulation, probe = blocks.get("simulation", {}), blocks.get("probe", {})

@@ -247,6 +247,11 @@ def pattern_blocks(
         spread.
     block_bytes : float
         Memory for a block [bytes]. Blurred patterns take `BLURRED_BLOCKS` times as much.
+
+    Yields
+    ------
+    CbedBlock or PacbedBlock
+        For each depth and energy: its blocks, then the block of the mean. Nothing without patterns.
     """
     if experiment.cbed_max is None:
         return

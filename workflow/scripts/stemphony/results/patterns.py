@@ -69,6 +69,11 @@ def pattern(
     defocus_nm : float or None
         One defocus [nm]; None for the mean over all.
 
+    Returns
+    -------
+    Pattern
+        Intensities with their angles [mrad], depth [nm] and standard errors.
+
     Raises
     ------
     ResultError

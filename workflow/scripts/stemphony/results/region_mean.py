@@ -50,6 +50,11 @@ def error_of_mean(errors: Floats, orbit: NDArray[np.int64]) -> float:
     ----------
     errors, orbit : (n,) ndarray
         Standard error s_i and orbit of each position.
+
+    Returns
+    -------
+    float
+        In the unit of the errors.
     """
     _, which = np.unique(orbit, return_inverse=True)
     together = np.bincount(which.reshape(-1), weights=errors)
@@ -77,6 +82,12 @@ def region_mean(
         Depth [nm]; None for the last one.
     defocus_nm : float or None
         One defocus [nm]; None for the mean over all.
+
+    Returns
+    -------
+    RegionMean
+        The mean with its standard error, the mean error of a position, and the numbers of positions and of independent
+        positions.
 
     Raises
     ------

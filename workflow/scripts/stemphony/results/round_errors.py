@@ -64,6 +64,11 @@ def image_errors(
     processes : int
         Number of processes that read job files.
 
+    Returns
+    -------
+    list of ImageError
+        One error for each detector, depth and defocus of the images.
+
     Raises
     ------
     DamagedResultError
@@ -127,6 +132,11 @@ def decision(
         Number of scan positions of an image whose signals are not copies of each other.
     errors : sequence of ImageError
         Error of each image; at least one.
+
+    Returns
+    -------
+    dict
+        It can be written as JSON. `next` is None if no round follows.
     """
     worst = max(errors, key=lambda error: error.relative)
     return {

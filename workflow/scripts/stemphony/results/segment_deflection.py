@@ -28,6 +28,11 @@ def dpc(
     defocus_nm : float or None
         One defocus [nm]; None for the mean over all.
 
+    Returns
+    -------
+    ((nx, ny, 2) array, float)
+        Deflection [mrad] and depth [nm].
+
     Raises
     ------
     ResultError

@@ -256,6 +256,11 @@ def blocks_of(
     phase_images : PhaseImages
     errors : bool
         Whether each pattern has standard errors.
+
+    Yields
+    ------
+    Block
+        Blocks of the images, the patterns and the waves, in this order.
     """
     if experiment.adf:
         yield from _adf_blocks(experiment, blurring, phase_images)

@@ -58,6 +58,11 @@ def thickness_curve(
     defocus_nm : float or None
         One defocus [nm]; None for the mean over all.
 
+    Returns
+    -------
+    ThicknessCurve
+        Values, standard errors, least and largest value at each stored depth [nm].
+
     Raises
     ------
     ResultError
@@ -88,6 +93,11 @@ def place_of(result: OpenedResult, at_nm: tuple[float, float], positions: Positi
         Place (x, y) [nm].
     positions : Positions or None
         Stored positions; None for those of the images of `result`.
+
+    Returns
+    -------
+    (int, int)
+        Counted from 0.
 
     Raises
     ------

@@ -57,6 +57,11 @@ def with_films(
     layers : mapping or None
         The config's `specimen.amorphous_layers`.
 
+    Returns
+    -------
+    (Structure, tuple of Film, str)
+        Lengths in Å. Without films, the crystal itself, no film and an empty line.
+
     Raises
     ------
     SpecimenError

@@ -83,10 +83,17 @@ def read_frames(file: Path, index: str, limits: ReadingLimits = LIMITS) -> Itera
 
     Parameters
     ----------
+    file : Path
+        A file in a format that ASE reads.
     index : str
         A number or a slice, in the syntax of ASE.
     limits : ReadingLimits
         Limits for formats that are read in a separate process.
+
+    Yields
+    ------
+    Structure
+        One for each frame, in the order of the file; lengths in Å.
 
     Raises
     ------

@@ -44,6 +44,11 @@ def separated(
         Sites closer than NEIGHBOURS, and their distances [Å].
     too_full : (N,) array of bool
         Sites of the assemblies that must be split.
+
+    Returns
+    -------
+    ((N,) array of int, bool)
+        Numbers of assemblies, and True if distances decided.
     """
     kind = np.where(too_full, np.round(1000 * np.minimum(occupancy, 1 - occupancy)).astype(np.int64), 0)
     by_kind = _numbered(assembly, kind)

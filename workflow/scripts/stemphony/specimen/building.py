@@ -267,6 +267,11 @@ def shifted(file: Path, crystal: Oriented, raw: Structure, build: Build) -> Orie
         The structure of the file. `origin` names one of its sites.
     build : Build
         Gives `origin` and `termination`.
+
+    Returns
+    -------
+    Oriented
+        A copy with other positions [Å].
     """
     positions = crystal.structure.positions
     if build.origin is not None:

@@ -35,6 +35,11 @@ def with_charges(file: Path, specimen: Specimen, charge: Floats | None) -> Speci
     charge : (N,) array or None
         Charge of each atom [e]; NaN if the file gives none, which means neutral.
 
+    Returns
+    -------
+    Specimen
+        A copy with `charge` [e], (N,).
+
     Raises
     ------
     SpecimenError

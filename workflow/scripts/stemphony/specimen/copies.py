@@ -29,6 +29,11 @@ def expanded(file: Path, model: Any, notes: list[str], records: str) -> CifBlock
     records : str
         Name of the matrices in the file, for the note.
 
+    Returns
+    -------
+    CifBlock
+        The block with its atoms.
+
     Raises
     ------
     SpecimenError

@@ -35,6 +35,11 @@ def cartesian(u: Floats, cell: Floats) -> Floats:
         [Å²].
     cell : (3, 3) array
         Edges as rows [Å].
+
+    Returns
+    -------
+    (N, 3, 3) array
+        Cartesian tensors, in the unit of `u`.
     """
     edges = np.asarray(cell, dtype=float).T * reciprocal_lengths(cell)
     return np.einsum("ik,nkl,jl->nij", edges, u, edges)

@@ -40,6 +40,12 @@ def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "ran
     occupancy : {'random', 'refuse'}
         The key of the config.
 
+    Returns
+    -------
+    Specimen
+        A copy with `occupancy`, `disorder` and `disorder_group`, (N,) each. All three are None if each site holds one
+        atom.
+
     Raises
     ------
     SpecimenError

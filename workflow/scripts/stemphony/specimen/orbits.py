@@ -75,6 +75,11 @@ def expand(
         Edges as rows [Å].
     reach : (M,) sequence
         Images of a site that are closer than this [Å] are one atom at their mean position.
+
+    Returns
+    -------
+    SiteOrbits
+        Images in fractions of the cell, 0 to 1, with the numbers of their sites and operations.
     """
     if len(rotations) == 1:
         count = len(sites)

@@ -28,6 +28,11 @@ def block_periods(cell: Structure, repeat: Sequence[int], film: float, vacuum: S
         Thickness of the film at the entrance [Å].
     vacuum : 3 floats
         Vacuum that the config adds to the cell [Å].
+
+    Returns
+    -------
+    Periods
+        Lengths in Å.
     """
     lengths = np.diagonal(cell.cell)
     found = periods_of(cell.positions, kinds(cell.symbols, cell.occupancy), lengths, repeat[2] > 1)
@@ -42,6 +47,11 @@ def periods_of(positions: Floats, labels: list[str], cell: Sequence[float] | Flo
     ----------
     positions, labels, cell, stacked
         See `find_periods`.
+
+    Returns
+    -------
+    Periods
+        Lengths in Å.
     """
     found = find_periods(positions, labels, cell, stacked=stacked)
     if found.spacing < found.length:

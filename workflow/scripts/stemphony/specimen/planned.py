@@ -23,6 +23,11 @@ def planned_specimen(params: Mapping[str, Any], file: Path, trajectory: Path | N
     file, trajectory : Path
         Structure file and trajectory. The trajectory is None without snapshots.
 
+    Returns
+    -------
+    Specimen
+        With `frames` if a trajectory is given.
+
     Raises
     ------
     SpecimenError

@@ -110,6 +110,11 @@ def turned(structure: Structure, positions: Floats, cell: Floats, rotation: Floa
     ----------
     rotation : (3, 3) array
         Proper rotation R of row vectors.
+
+    Returns
+    -------
+    Structure
+        A copy.
     """
     u_aniso = None if structure.u_aniso is None else rotation.T @ structure.u_aniso @ rotation
     return replace(structure, positions=positions, cell=cell, u_aniso=u_aniso)

@@ -220,6 +220,11 @@ def read_snapshots(file: Path, specimen: Specimen) -> Floats:
     specimen : Specimen
         Result of `read_specimen` with neutral `repeat` and `supercell`.
 
+    Returns
+    -------
+    (F, N, 3) array
+        Positions [Å].
+
     Raises
     ------
     SpecimenError

@@ -65,6 +65,11 @@ def substituted(file: Path, block: Structure, items: Sequence[Mapping[str, Any]]
     items : sequence of mapping
         The config's `specimen.substitutions`.
 
+    Returns
+    -------
+    (Structure, list of str)
+        The changed block, and one line for each item.
+
     Raises
     ------
     SpecimenError

@@ -70,6 +70,11 @@ def slab_operations(
         Points of the grid over the whole cell.
     is_displaced : bool
         Whether thermal displacements are drawn. If so, equal atoms must also have equal U.
+
+    Returns
+    -------
+    Found
+        At least the identity, with a note on what was not searched.
     """
     trivial = PlaneGroup.of({}, gpts)
     if not len(specimen.symbols):

@@ -130,6 +130,11 @@ def element(file: Path, name: str, number: int, notes: set[str]) -> str:
     notes : set of str
         The function adds a note on isotopes to this set.
 
+    Returns
+    -------
+    str
+        Symbol of the element, such as `Sr`.
+
     Raises
     ------
     SpecimenError

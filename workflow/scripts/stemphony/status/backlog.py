@@ -285,6 +285,11 @@ def foreign_in(result: ResultPaths, with_original: bool = False, everything: boo
         See `Own`.
     everything : bool
         Whether to include delivered events.
+
+    Returns
+    -------
+    dict of Path to str
+        Id of the other simulation, by spool file.
     """
     own, found = Own(result, with_original), {}
     for spool in spools_of(result):

@@ -201,6 +201,11 @@ def event_id_of(event: Mapping[str, Any], instance: str = "") -> str:
     instance : str
         Text that distinguishes two folders with one simulation id. The id of START_SIMULATION does not depend on this
         text, because a receiver finds the start of a run by its id.
+
+    Returns
+    -------
+    str
+        A UUID.
     """
     name = Event.PROGRESS.value if event["event"] in PROGRESS_EVENTS else event["event"]
     try:
@@ -231,6 +236,11 @@ def failure_keys(failed: Iterable[tuple[int, int]], num_never_ran: int) -> dict[
         Defocus index and configuration index of each job that failed.
     num_never_ran : int
         Jobs of the run that did not start.
+
+    Returns
+    -------
+    dict
+        `failed`, `num_failed` and `num_never_ran`.
     """
     pairs = sorted({(int(defocus), int(configuration)) for defocus, configuration in failed})
     return {
@@ -277,6 +287,11 @@ def sanitize_message(text: object) -> str:
     ----------
     text : object
         Usually ``f"{type(error).__name__}: {error}"``.
+
+    Returns
+    -------
+    str
+        One line of at most 2048 bytes.
     """
     message = str(text)
     if len(message) > _MESSAGE_INPUT_CHARACTERS:

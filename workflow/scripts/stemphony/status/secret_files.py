@@ -29,6 +29,11 @@ def password(values: Mapping[str, Any], config_folder: Path) -> str:
     config_folder : Path
         A relative `auth_pass_file` is searched in this folder, then in the working directory.
 
+    Returns
+    -------
+    str
+        The password; empty if the block has none.
+
     Raises
     ------
     ConfigError

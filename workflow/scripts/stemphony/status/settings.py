@@ -125,6 +125,11 @@ def load(config_files: Sequence[Path], reporting: bool | None = None) -> Reporti
     reporting : bool or None
         Replaces the key `reporting`, for commands that always send. None: the value in the files.
 
+    Returns
+    -------
+    ReportingSettings
+        Validated settings with the password.
+
     Raises
     ------
     ConfigError
@@ -146,6 +151,11 @@ def load_in_job(config_files: Sequence[Path], warn: Callable[[str], None]) -> Re
         As for `load`.
     warn : callable
         Takes one line for the log of the job.
+
+    Returns
+    -------
+    ReportingSettings
+        The settings. If they cannot be read, reports are only written to the spool.
     """
     try:
         return load(config_files)

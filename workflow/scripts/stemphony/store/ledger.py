@@ -94,6 +94,11 @@ def identity(
     plan : mapping or None
         Plan of the run that is alive. If simulation.json is lost during the run, this plan gives its content.
 
+    Returns
+    -------
+    Identity
+        Id, seed and date of the simulation, with its margin [nm] if it has one.
+
     Raises
     ------
     StorageError
@@ -236,6 +241,11 @@ def claim_run(result: ResultPaths, known: int = 0) -> int:
     known : int
         Number of the last run according to another record, see `own_runs`. A folder that was restored from a backup may
         not have this run. A second run of the same number would repeat the ids of its events.
+
+    Returns
+    -------
+    int
+        Counted from 1.
 
     Raises
     ------

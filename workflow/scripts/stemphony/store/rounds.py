@@ -75,6 +75,11 @@ def in_words(content: Mapping[str, Any]) -> str:
     ----------
     content : mapping
         Content of the round's file.
+
+    Returns
+    -------
+    str
+        One line without a line end.
     """
     worst = content["largest"]
     error = worst["relative_error"]

@@ -200,6 +200,11 @@ class Database:
         create : bool
             Whether to create the schema in an empty database. An existing schema stays unchanged.
 
+        Returns
+        -------
+        Database
+            An open database. Its caller closes it.
+
         Raises
         ------
         MonitorError

@@ -106,6 +106,11 @@ def cells(
         Only pairs behind the pair with this defocus key and configuration.
     most : int or None
         Largest length of the list.
+
+    Returns
+    -------
+    list of (str, int, str, int, int)
+        In the order of defocus key and configuration. Percent is 0 to 100, rounded down.
     """
     columns = schema.PAIR.c
     question = select(

@@ -108,6 +108,11 @@ def newly_silent(
     again_s : float
         After a notification, a run that falls silent once more is left out for this time [s].
 
+    Returns
+    -------
+    list of SimulationSummary
+        Empty if none is newly silent.
+
     Notes
     -----
     The database itself compares, because thousands of silences may be known already. Their rows are not read.

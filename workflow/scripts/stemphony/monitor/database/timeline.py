@@ -89,6 +89,11 @@ def events(
         Largest length of the list.
     held : bool
         Only events that are kept but not counted.
+
+    Returns
+    -------
+    list of TimelineEvent
+        The latest event first.
     """
     table, defocus = schema.EVENT, schema.DEFOCUS
     here = and_(defocus.c.simulation == table.c.simulation, defocus.c.key == table.c.defocus_key)

@@ -65,6 +65,11 @@ def read_event(body: bytes, received: float, sender: str = "") -> IncomingEvent:
     sender : str
         Name of the credential of the request. Empty if the monitor has no credentials.
 
+    Returns
+    -------
+    IncomingEvent
+        The checked event.
+
     Raises
     ------
     Refused

@@ -77,6 +77,11 @@ def repair(
     portion_s : float
         Length of one transaction [s].
 
+    Returns
+    -------
+    SimulationSummary
+        The simulation with its new summary.
+
     Raises
     ------
     MonitorError
@@ -150,6 +155,11 @@ def move(database: Database, which: str, sender: str, target: str) -> Simulation
         Name of the credential whose events are moved.
     target : str
         Id of the new simulation. Empty: the id of the old simulation with the name of the sender.
+
+    Returns
+    -------
+    SimulationSummary
+        The new simulation with its summary.
 
     Raises
     ------

@@ -91,6 +91,11 @@ class TargetSettings:
         environment : mapping
             Environment variables, for `url_env` and `password_env`.
 
+        Returns
+        -------
+        TargetSettings
+            The targets, and the address of the monitor without a slash at its end.
+
         Raises
         ------
         MonitorError

@@ -13,7 +13,8 @@ PAIRS_PER_PAGE: Final = 5000
 """Most pairs in one answer of the API. Each pair takes at most 190 bytes."""
 
 EVENTS_BYTES: Final = 700_000
-"""Length after which an answer gets no further event [bytes]. One event has at most 200,000 bytes."""
+"""Length after which an answer gets no further event [bytes]. One event takes at most 200,000 bytes: `MAX_EVENT_BYTES`,
+three times as long with the escapes of ASCII."""
 
 LISTED_TITLE: Final = 200
 LISTED_MESSAGE: Final = 200

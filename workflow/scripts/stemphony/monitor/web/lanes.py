@@ -202,6 +202,11 @@ def make_server(
         A connection that is silent for this time is closed [s].
     client_limits : ClientLimits
         Times after which the connection of a slow client is closed.
+
+    Returns
+    -------
+    Server
+        It does not serve yet.
     """
     adjustments = waitress.server.Adjustments(
         sockets=[listener], connection_limit=connections,

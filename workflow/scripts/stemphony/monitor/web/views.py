@@ -104,6 +104,11 @@ def simulation_view(
         Name of the result folder, empty if it is not known.
     is_listed : bool
         Whether the simulation is in a list. Long texts are then cut.
+
+    Returns
+    -------
+    dict
+        Values by the names that the templates use.
     """
     state = state_of(simulation, now, stale_after_s)
     progress = progress_of(simulation)
@@ -210,6 +215,11 @@ def grid(
         Defoci of which events have arrived. Other defoci become rows without a name.
     cells : sequence of tuple
         As `pairs.cells` returns them.
+
+    Returns
+    -------
+    PairGrid
+        HTML of the drawn rows, and the number of pairs that are not drawn.
     """
     by_row: dict[str, dict[int, tuple[str, int, int]]] = {}
     columns, beyond = simulation.num_configurations, 0
