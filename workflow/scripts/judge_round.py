@@ -46,7 +46,7 @@ def judge_round(params: dict[str, Any], specimen_file: Path, output: Path, proce
     from stemphony.specimen.specimen_file import read_specimen_file
     from stemphony.store.atomic import write_text_atomic
     from stemphony.store.dates import date_not_ahead
-    from stemphony.store.rounds import in_words
+    from stemphony.store.rounds import round_in_words
 
     merge = params["merge"]
     task = MergeTask(merge, paths.ResultPaths(output.parents[1]))
@@ -57,7 +57,7 @@ def judge_round(params: dict[str, Any], specimen_file: Path, output: Path, proce
     number = merge["configurations"]
     content = round_errors.decision(goal, params["round"], number, experiment.distinct, errors)
     write_text_atomic(output, json.dumps(content, indent=1) + "\n")
-    print(in_words(content), file=sys.stderr)
+    print(round_in_words(content), file=sys.stderr)
     date_not_ahead([specimen_file, *(source.file for source in task.sources)])
 
 

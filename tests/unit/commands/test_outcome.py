@@ -118,13 +118,14 @@ def test_the_cpu_time_of_fft_plans_is_stated_separately(tmp_path: Path):
 
 def test_errors_are_stated_with_the_gain_of_more_configurations():
     few = Precision("haadf", 4, 0.06, median=0.048, brightest=0.13, depth_nm=10.0, place=(0, 0))
-    assert outcome._in_words(few) == (
+    assert outcome._line_of_errors(few) == (
         "error   haadf: 4.8 % at the median, 13 % at the brightest pixel (4 configurations, uncertain); "
         "30 configurations would give 1.8 %"
     )  # 4.8 % × √(4/30)
     phase = Precision("idpc", 10, 0.06, median=0.02, brightest=0.03, depth_nm=10.0, place=(0, 0), is_signed=True)
-    assert outcome._in_words(phase).startswith("error   idpc: 2 % of its contrast at the median, 3 % at the brightest")
-    assert outcome._in_words(phase).endswith("(10 configurations); 100 configurations would give 0.63 %")
+    line = outcome._line_of_errors(phase)
+    assert line.startswith("error   idpc: 2 % of its contrast at the median, 3 % at the brightest")
+    assert line.endswith("(10 configurations); 100 configurations would give 0.63 %")
 
 
 def test_a_finished_run_names_its_result_and_errors_and_the_next_steps(

@@ -142,7 +142,7 @@ def test_a_swept_key_has_the_messages_of_the_config_and_the_member_is_named(tmp_
     with pytest.raises(ConfigError) as refused:
         read(tmp_path, sweep, grating={"sampling_angstrom": 0.1})
     assert str(refused.value).startswith(words) or words in str(refused.value)
-    assert f"This is in the simulation {key} = {sweeps.in_words(values[-1])} of the sweep." in str(refused.value)
+    assert f"This is in the simulation {key} = {sweeps.value_in_words(values[-1])} of the sweep." in str(refused.value)
 
 
 def test_members_have_names_and_titles_of_their_own_and_notes_of_values_without_effect(tmp_path):

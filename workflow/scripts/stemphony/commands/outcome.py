@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stemphony import ordinary_files, paths
 from stemphony.commands import profiles
 from stemphony.commands.locks import who_holds_the_lock
-from stemphony.commands.status import PairState, status_of
+from stemphony.commands.status import PairState, first_line, status_of
 from stemphony.contract import (
     COMPLAINT,
     FAILED_RULE_LOG,
@@ -114,7 +114,7 @@ class Outcome:
             self._warn_of_unusable_files()
             # Snakemake called no hook, so no hook has delivered or mentioned these reports.
             if left := left_in(self.result):
-                root = shlex.quote(_relative(self.result.root))
+                root = shlex.quote(os.path.relpath(self.result.root))
                 undelivered = number_of(left, "status report is", "status reports are")
                 print(f"{undelivered} not delivered: stemphony report replay {root}")
         elif not self._has_begun:
@@ -127,13 +127,13 @@ class Outcome:
             print(f"finished in {progress.duration(self.elapsed_s)}{self._cpu()}.")
         for name, place in (("result", self.result.merged), ("images", self.result.figures), ("log", self.log_file)):
             if place.exists():
-                print(f"{name:<8}{_relative(place)}")
+                print(f"{name:<8}{os.path.relpath(place)}")
 
         if self.result.merged.exists():
             for line in self._precision():
                 print(line)
             if self.result.figures.exists():
-                print(f"next    stemphony plot {shlex.quote(_relative(self.result.root))}")
+                print(f"next    stemphony plot {shlex.quote(os.path.relpath(self.result.root))}")
 
     def _cpu(self) -> str:
         """CPU time of the jobs of this run, and its estimate, as the last part of a sentence."""
@@ -163,8 +163,8 @@ class Outcome:
             # Segments would make a long list. `stemphony converge` shows them.
             found = [one for one in finite if not one.is_segment] or finite
             if found:
-                root = shlex.quote(_relative(self.result.root))
-                return [*map(_in_words, found), f"more    stemphony converge {root}"]
+                root = shlex.quote(os.path.relpath(self.result.root))
+                return [*map(_line_of_errors, found), f"more    stemphony converge {root}"]
         return []
 
     def _warn_of_unusable_files(self) -> None:
@@ -172,7 +172,7 @@ class Outcome:
         with suppress(StemphonyError):
             found = status_of(self.result)
             if bad := len(found.of(PairState.UNUSABLE)):
-                place = shlex.quote(_relative(self.result.root))
+                place = shlex.quote(os.path.relpath(self.result.root))
                 verb, which = ("is", "it") if bad == 1 else ("are", "them")
                 print(
                     f"But {bad} of {number_of(len(found.pairs), 'job file')} {verb} not usable: stemphony status "
@@ -180,7 +180,7 @@ class Outcome:
                 )
 
     def _failure(self) -> str:
-        log = f"whole log: {_relative(self.log_file)}"
+        log = f"whole log: {os.path.relpath(self.log_file)}"
         if any(LOCKED in line for line in self.lines):
             return f"{RUN_PREFIX}{who_holds_the_lock(self.directory)}"
         if any(line.startswith(f"{RUN_PREFIX}config") and REPLACES in line for line in self.lines):
@@ -208,13 +208,13 @@ class Outcome:
         for pair in failed[:SHOWN_PAIRS]:
             lines.append(f"failed: defocus {pair.defocus_nm:g} nm, configuration {pair.configuration}: {pair.reason}")
             if pair.log not in ends:
-                lines.append(f"        log: {_relative(pair.log)}")
+                lines.append(f"        log: {os.path.relpath(pair.log)}")
         if len(failed) > SHOWN_PAIRS:
-            root = shlex.quote(_relative(self.result.root))
+            root = shlex.quote(os.path.relpath(self.result.root))
             lines.append(f"… and {number_of(len(failed) - SHOWN_PAIRS, 'more pair')}: stemphony status {root}")
         for log in ends:
             text = ordinary_files.read_end(log).rstrip().splitlines()
-            lines += [f"\nend of {_relative(log)}:", *(f"  {line}" for line in text[-SHOWN_LINES:])]
+            lines += [f"\nend of {os.path.relpath(log)}:", *(f"  {line}" for line in text[-SHOWN_LINES:])]
         if not logs and all(pair.reason in (DIED, NEVER_BEGAN) for pair in failed):
             complaints = self.complaints()
             lines += [self._full_disk(complaints)] if any(map(FULL_DISK.search, complaints)) else complaints
@@ -229,7 +229,7 @@ class Outcome:
             seen.add(pair)
             log = self.directory / self.result.log(*pair)
             if state["state"] == progress.FAILED:
-                found.append(FailedPair(state["defocus_nm"], pair[1], _first_line(state), log))
+                found.append(FailedPair(state["defocus_nm"], pair[1], first_line(str(state.get("message") or "")), log))
             elif self._died(state, self.result.job(*pair)):
                 found.append(FailedPair(state["defocus_nm"], pair[1], last_word(log) or DIED, log))
         # A job that was killed while Python started, or that was never submitted, has no state. But Snakemake names its
@@ -256,7 +256,7 @@ class Outcome:
     def _what_to_do(self) -> str:
         if any(REFUSAL in log.read_text(encoding="utf-8", errors="replace") for log in self._failed_logs()):
             # If the user only repeated the command, the merge would refuse the same files again.
-            command = f"stemphony rerun --verify {shlex.quote(_relative(self.result.root))}"
+            command = f"stemphony rerun --verify {shlex.quote(os.path.relpath(self.result.root))}"
             return f"To compute the files again that the merge refuses, and to merge: {command}"
         return "Run the same command again. It computes only what is missing."
 
@@ -292,7 +292,7 @@ class Outcome:
         return (
             f"{full}: Snakemake could not copy the present {merged.name} there, as it does before each merge. "
             f"That file and all job files are unchanged. Make room for {merged.stat().st_size / 1e6:.1f} MB there, "
-            f"and as much beside {_relative(merged)}."
+            f"and as much beside {os.path.relpath(merged)}."
         )
 
     def _no_room(self) -> str:
@@ -312,7 +312,7 @@ class Outcome:
         )
 
 
-def _in_words(one: Precision) -> str:
+def _line_of_errors(one: Precision) -> str:
     """A line with the standard errors of a detector, and with the error that more configurations would give."""
     more = next(number for number in ROUND_NUMBERS if number >= 4 * one.configurations or number == ROUND_NUMBERS[-1])
     uncertain = ", uncertain" if one.is_uncertain else ""
@@ -334,11 +334,3 @@ def _percent(share: float) -> str:
 
 def _free_mb(folder: Path) -> str:
     return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB"
-
-
-def _relative(path: Path) -> str:
-    return os.path.relpath(path)
-
-
-def _first_line(state: dict[str, Any]) -> str:
-    return (str(state.get("message") or "no message").splitlines() or [""])[0]

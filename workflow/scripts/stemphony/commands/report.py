@@ -15,7 +15,7 @@ from stemphony.errors import ConfigError, StemphonyError
 from stemphony.paths import ResultPaths
 from stemphony.status import delivery, stemsalabim
 from stemphony.status import settings as status_settings
-from stemphony.status.backlog import Own, foreign_in, has_own, in_words, left_in, runs_of, spools_of
+from stemphony.status.backlog import Own, foreign_in, foreign_in_words, has_own, left_in, runs_of, spools_of
 from stemphony.status.courier import ANOTHER_SENDS, Courier
 from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.reporter import trial_event
@@ -177,7 +177,7 @@ def replay(
     ready: list[tuple[ResultPaths, ReportingSettings]] = []
     for result in found:
         for file, simulation_id in foreign_in(result, True, everything).items():
-            say(in_words(result, file, simulation_id))
+            say(foreign_in_words(result, file, simulation_id))
             statuses.append(1)
         if not (spools_of(result) if everything else left_in(result, True)):
             _say_that_nothing_is_left(result, say)

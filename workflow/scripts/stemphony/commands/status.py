@@ -169,12 +169,12 @@ class SimulationStatus:
 
     def lines(self) -> list[str]:
         """This status as lines for the user."""
-        shown = _relative(self.result.root)
+        shown = os.path.relpath(self.result.root)
         counts = [f"{len(self.of(state))} {state}" for state in PairState if self.of(state)]
         merged = {
-            "current": f"{_relative(self.result.merged)} is merged from "
+            "current": f"{os.path.relpath(self.result.merged)} is merged from "
             + ("all of them, as they were before" if self.not_done else "them"),
-            "outdated": f"{_relative(self.result.merged)} is outdated or damaged: they are not merged yet",
+            "outdated": f"{os.path.relpath(self.result.merged)} is outdated or damaged: they are not merged yet",
             "missing": "nothing is merged yet",
         }[self.merged]
         alive = "a run is alive" if self.run_is_alive else "no run is alive"
@@ -186,9 +186,9 @@ class SimulationStatus:
         troubled = self.of(PairState.FAILED, PairState.UNUSABLE)
         for pair in troubled[:SHOWN]:
             attempts = number_of(pair.attempts, "attempt")
-            lines.append(f"{pair.state:<9} {pair.name}, {attempts}: {_first_line(pair.reason)}")
+            lines.append(f"{pair.state:<9} {pair.name}, {attempts}: {first_line(pair.reason)}")
             if pair.log:
-                lines.append(f"{'':<10}log: {_relative(Path(pair.log))}")
+                lines.append(f"{'':<10}log: {os.path.relpath(Path(pair.log))}")
         if len(troubled) > SHOWN:
             lines += [f"… and {len(troubled) - SHOWN} more; --json lists all:"]
             lines += [f"{'':<10}{text}" for text in by_defocus(troubled[SHOWN:])]
@@ -207,12 +207,9 @@ def by_defocus(pairs: Iterable[PairStatus]) -> list[str]:
     return [f"defocus {value:g} nm: {campaign.ranges(numbers)}" for value, numbers in found.items()]
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """Return the first line of the `text` of an error, for a list of pairs."""
     return (text.splitlines() or ["no message"])[0]
-
-
-def _relative(path: Path) -> str:
-    return os.path.relpath(path)
 
 
 # --- where a simulation is ------------------------------------------------------------------------------------------
@@ -448,7 +445,7 @@ def _show_sweep(
         records = {label: None if one is None else one.record() for label, one in found.items()}
         say(json.dumps({"sweep": given.resolve().name, "members": records}))
         return 0
-    say(f"{_relative(given)}: a sweep of {number_of(len(parts), 'simulation')}")
+    say(f"{os.path.relpath(given)}: a sweep of {number_of(len(parts), 'simulation')}")
     for label, one in found.items():
         if one is None:
             say(f"  {label}: not started")
@@ -459,5 +456,5 @@ def _show_sweep(
     if earlier:
         folders = number_of(earlier, "more folder is", "more folders are")
         say(f"{folders} of simulations that are not in the sweep any more; nothing uses such folders.")
-    say(f"more: stemphony status {shlex.quote(_relative(parts[0].root))}")
+    say(f"more: stemphony status {shlex.quote(os.path.relpath(parts[0].root))}")
     return 0

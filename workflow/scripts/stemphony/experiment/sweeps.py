@@ -58,7 +58,7 @@ class Member:
     @property
     def text(self) -> str:
         """The values of this simulation, for titles and messages."""
-        return ", ".join(f"{key} = {in_words(value)}" for key, value in self.values.items())
+        return ", ".join(f"{key} = {value_in_words(value)}" for key, value in self.values.items())
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def label_of(values: Mapping[str, Any]) -> str:
     """
     parts = []
     for key, value in values.items():
-        text = "x".join(map(in_words, value)) if _is_numbers(value) else in_words(value)
+        text = "x".join(map(value_in_words, value)) if _is_numbers(value) else value_in_words(value)
         safe = re.sub(r"[^A-Za-z0-9.+-]+", "-", text)
         if safe != text or safe.startswith("."):
             safe = f"{safe[:40].strip('-.')}-{_digest(value)}".lstrip("-")
@@ -164,7 +164,7 @@ def label_of(values: Mapping[str, Any]) -> str:
     return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 10]}__{_digest(values)}"
 
 
-def in_words(value: Any) -> str:
+def value_in_words(value: Any) -> str:
     """A `value` as the config has it. Equal numbers have the same text."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
@@ -183,7 +183,7 @@ class _Hashed:
     """Makes any value, even a list, hashable by its text."""
 
     def __init__(self, value: Any) -> None:
-        self.value, self.text = value, in_words(value)
+        self.value, self.text = value, value_in_words(value)
 
     def __hash__(self) -> int:
         return hash(self.text)

@@ -29,7 +29,7 @@ from stemphony.status.reporter import ONSTART_WAIT_S
 from stemphony.store import copies, ledger, own_runs, progress
 from stemphony.store.checkpoints import put_aside, sweep
 from stemphony.store.holders import forget_run, note_run
-from stemphony.store.rounds import in_words, last_round
+from stemphony.store.rounds import last_round, round_in_words
 from stemphony.store.unfinished import sweep_unfinished
 from stemphony.terminal import plain
 
@@ -133,7 +133,7 @@ class Run:
             self.reports.extend(self.campaign.configurations)
         content = last_round(self.result, before)
         if content is not None:
-            self.say(in_words(content))
+            self.say(round_in_words(content))
 
     # --- onstart ------------------------------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Run:
         if outdated.is_merged(self.campaign, self.result):
             sweep(self.result)
             if self.campaign.goal is not None and (content := last_round(self.result, self.campaign.configurations)):
-                self.say(in_words(content))
+                self.say(round_in_words(content))
             self.reports.end("onsuccess", Event.FINISH)
         else:
             self.reports.end("onsuccess", Event.FAILED, failed, "the run ended without a merged result")

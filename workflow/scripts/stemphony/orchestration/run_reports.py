@@ -18,7 +18,7 @@ from stemphony.orchestration import left_behind
 from stemphony.orchestration.orphaned_errors import FailedJobs
 from stemphony.paths import ResultPaths
 from stemphony.status import settings as status_settings
-from stemphony.status.backlog import foreign_in, in_words, left_in
+from stemphony.status.backlog import foreign_in, foreign_in_words, left_in
 from stemphony.status.courier import SWEEP_INTERVAL_S, TAIL_INTERVAL_S, Courier
 from stemphony.status.events import Event
 from stemphony.status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
@@ -174,7 +174,7 @@ class RunReports:
             file, simulation_id = next(iter(foreign.items()))
             others = number_of(len(foreign) - 1, "more file has", "more files have")
             more = f" {others} such reports." if len(foreign) > 1 else ""
-            self.say(f"status reporting: {in_words(self.result, file, simulation_id)}{more}")
+            self.say(f"status reporting: {foreign_in_words(self.result, file, simulation_id)}{more}")
         # The courier delivers what earlier runs left, and what jobs of this run leave.
         interval_s = TAIL_INTERVAL_S if settings.via == status_settings.VIA_SUBMIT_HOST else SWEEP_INTERVAL_S
         self._courier = Courier(self.result, settings, run=self.run, interval_s=interval_s)

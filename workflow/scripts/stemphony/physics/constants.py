@@ -51,7 +51,11 @@ COULOMB_POTENTIAL: float = ELEMENTARY_CHARGE / (4 * pi * ELECTRIC_CONSTANT) * _A
 """e/(4π ε₀) [V Å], the potential of a unit charge times its distance."""
 
 BOHR_RADIUS: float = ELECTRIC_CONSTANT * PLANCK**2 / (pi * ELECTRON_MASS * ELEMENTARY_CHARGE**2) * _ANGSTROM_PER_METRE
-"""Bohr radius a₀ [Å]."""
+"""Bohr radius a₀ [Å], computed from the constants above for scattering factors."""
+
+BOHR: float = 0.529177210544
+"""Bohr radius as published, CODATA 2022 [Å]: the unit of length of structure files in atomic units. It differs from
+`BOHR_RADIUS` only in the 13th digit."""
 
 FWHM_PER_SIGMA: float = 2 * sqrt(2 * log(2))
 """Full width at half maximum of a Gaussian of standard deviation 1 [1]."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from stemphony import paths, provenance
 from stemphony.errors import DamagedResultError
-from stemphony.experiment.sweeps import in_words
+from stemphony.experiment.sweeps import value_in_words
 from stemphony.results.layout import STANDARD_ERROR
 from stemphony.results.opened import Floats, OpenedResult, Signal
 from stemphony.store.atomic import atomic_path
@@ -50,7 +50,7 @@ class SweptAxis:
     def text(self, value: Any) -> str:
         """A `value` of the axis with its unit."""
         unit = {"kev": "keV", "angstrom": "Å", "k": "K", "deg": "°", "ev": "eV"}.get(self.unit, self.unit)
-        return f"{in_words(value)} {unit}".rstrip()
+        return f"{value_in_words(value)} {unit}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Combined:
             root.createDimension(axis.name, len(axis.values))
             variable = root.createVariable(axis.name, "f8" if axis.is_number else str, (axis.name,))
             variable[:] = np.array(
-                axis.values if axis.is_number else [in_words(value) for value in axis.values],
+                axis.values if axis.is_number else [value_in_words(value) for value in axis.values],
                 dtype=float if axis.is_number else object,
             )
             variable.long_name, variable.units = axis.key, axis.unit or "1"

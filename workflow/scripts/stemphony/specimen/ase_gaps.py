@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.errors import SpecimenError
+from stemphony.physics.constants import BOHR
 from stemphony.specimen import elements, source, table, xyz_columns
 from stemphony.specimen.lattice import Floats
 
 POSITIONS = ("pos", "positions")
 SHELX_ATOM = re.compile(r"\w+\s+\d+(\s+[-.\d]+){3}\s+[-.\d]+")  # a line that ASE reads as an atom; it skips others
-BOHR = 0.529177210544
-"""Bohr radius [Å], CODATA 2022: the unit of length of cube files."""
 
 
 def notes_of(file: Path, format_ase: str) -> list[str]:

@@ -82,7 +82,7 @@ def _scale(file: Path, keys: dict[str, str]) -> float:
     """The length scale A [Å]."""
     text = keys.get("A", "1")
     try:
-        value = _length(text)
+        value = _length_with_unit(text)
     except ValueError:
         value = np.nan
     if not value > 0:
@@ -90,7 +90,7 @@ def _scale(file: Path, keys: dict[str, str]) -> float:
     return value
 
 
-def _length(text: str) -> float:
+def _length_with_unit(text: str) -> float:
     """Convert a length with its unit to Å, such as `4.05`, `4.05 Angstrom (basic length-scale)` or `0.405 nm`."""
     match = re.match(r"[-+.\d]+(?:[eEdD][-+]?\d+)?", text)
     if match is None:
@@ -105,7 +105,7 @@ def _matrix(keys: dict[str, str], name: str, diagonal: float = 1.0) -> Floats:
         for j in range(3):
             text = keys.get(f"{name}({i + 1},{j + 1})")
             if text is not None:
-                result[i, j] = _length(text)
+                result[i, j] = _length_with_unit(text)
     return result
 
 

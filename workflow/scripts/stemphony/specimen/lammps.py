@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from stemphony.counting import number_of
 from stemphony.errors import SpecimenError
+from stemphony.physics.constants import BOHR
 from stemphony.specimen import elements, source, table
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.statements import masses as standard_masses
 from stemphony.specimen.structure import Structure
 
-LENGTHS = {"real": 1.0, "metal": 1.0, "nano": 10.0, "electron": 0.529177210544, "si": 1e10, "cgs": 1e8, "micro": 1e4}
+LENGTHS = {"real": 1.0, "metal": 1.0, "nano": 10.0, "electron": BOHR, "si": 1e10, "cgs": 1e8, "micro": 1e4}
 """Unit of length of each unit system of LAMMPS [Å]."""
 MASS_EXACT = 0.06
 """Largest difference [u] of a precise mass from that of its element. Tables and isotopic mixtures differ by less."""
@@ -73,7 +74,7 @@ def read_lammps_data(file: Path) -> Structure:
         The file is truncated, or it does not say which element an atom type is.
     """
     found = _split(file)
-    length = _length(file, found.title)
+    length = _length_of_title(file, found.title)
     cell, origin = _box(file, found.values)
     columns = _columns(file, found)
     ids, types, positions, flags = _atoms(file, found, columns)
@@ -153,17 +154,40 @@ def _header(file: Path, number: int, text: str, found: _File) -> None:
         found.values[match[2]] = table.row(file, number, match[1].split(), "numbers of the box")
 
 
-def _length(file: Path, title: str) -> float:
+def length_of(file: Path, unit: str, where: str = "", also: str = "") -> float:
+    """Return the length [Å] that 1 has in a set of units of LAMMPS, for example `metal`.
+
+    Parameters
+    ----------
+    file : Path
+        The file, for the message.
+    unit : str
+        Name of the set of units.
+    where, also : str
+        Where the file names it, and another way out, both for the message.
+
+    Returns
+    -------
+    float
+        Length [Å].
+
+    Raises
+    ------
+    SpecimenError
+        These units have no fixed length, or are unknown.
+    """
+    if unit not in LENGTHS:
+        raise SpecimenError(
+            file, f"its units are {unit!r}{where}, which have no length in Å. Write it in units metal or real{also}."
+        )
+    return LENGTHS[unit]
+
+
+def _length_of_title(file: Path, title: str) -> float:
     match = re.search(r"units\s*=\s*(\w+)", title)
     if match is None:
         return 1.0
-    if match[1] not in LENGTHS:
-        raise SpecimenError(
-            file,
-            f"its units are {match[1]!r} (line 1), which have no length in Å. Write it in units metal or real, or "
-            "multiply the lengths and correct line 1.",
-        )
-    return LENGTHS[match[1]]
+    return length_of(file, match[1], " (line 1)", ", or multiply the lengths and correct line 1")
 
 
 def _box(file: Path, values: dict[str, list[float]]) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ import numpy as np
 from stemphony.counting import number_of
 from stemphony.errors import SpecimenError
 from stemphony.specimen import columns, elements, source, table
-from stemphony.specimen.lammps import LENGTHS, box_edges, from_masses, require_ascending
+from stemphony.specimen.lammps import box_edges, from_masses, length_of, require_ascending
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.statements import mass_difference
 from stemphony.specimen.structure import Structure
@@ -41,7 +41,7 @@ def read_frames(file: Path) -> Iterator[Structure]:
             elif text.startswith("ITEM: TIMESTEP"):
                 number += 1
                 lines.next()
-                yield _frame(lines, number, _length(file, unit))
+                yield _frame(lines, number, length_of(file, unit))
             elif text.startswith("ITEM: TIME"):
                 lines.next()
             elif text.strip():
@@ -69,14 +69,6 @@ class _Lines:
     def next(self) -> str | None:
         self.number += 1
         return next(self.stream, None)
-
-
-def _length(file: Path, unit: str) -> float:
-    if unit not in LENGTHS:
-        raise SpecimenError(
-            file, f"its units are {unit!r}, which have no length in Å. Write it in units metal or real."
-        )
-    return LENGTHS[unit]
 
 
 def _frame(lines: _Lines, number: int, length: float) -> Structure:

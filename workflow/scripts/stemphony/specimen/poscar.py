@@ -38,10 +38,12 @@ def read_poscar(file: Path) -> Structure:
     source.require_size(file)
     size = file.stat().st_size
     with source.text(file) as stream:
-        return _Reader(file, stream, size if file.suffix.lower() not in (".gz", ".bz2", ".xz") else None).structure()
+        return _LineReader(
+            file, stream, size if file.suffix.lower() not in (".gz", ".bz2", ".xz") else None
+        ).structure()
 
 
-class _Reader:
+class _LineReader:
     """Lines of one file, counted from 1 for messages."""
 
     def __init__(self, file: Path, lines: Iterator[str], size: int | None) -> None:

@@ -311,7 +311,7 @@ def has_own(spool: SpoolFile, own: Own) -> bool:
     return False
 
 
-def in_words(result: ResultPaths, file: Path, simulation_id: str) -> str:
+def foreign_in_words(result: ResultPaths, file: Path, simulation_id: str) -> str:
     """Return a sentence about a `file` with events of another simulation, which has the id `simulation_id`.
 
     `result` is the simulation in whose folder the file is. If this user runs the other simulation, the sentence names

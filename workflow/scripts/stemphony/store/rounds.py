@@ -68,7 +68,7 @@ def last_round(result: ResultPaths, configurations: int) -> dict[str, Any] | Non
     return None
 
 
-def in_words(content: Mapping[str, Any]) -> str:
+def round_in_words(content: Mapping[str, Any]) -> str:
     """Text of a round for the user: its worst error, and what follows.
 
     Parameters

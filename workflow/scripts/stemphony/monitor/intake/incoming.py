@@ -171,7 +171,7 @@ def _event(content: Any, received: float, where: str, sender: str = "") -> Incom
     if len(content) > limits.MAX_KEYS:
         raise Refused(400, f"{where} has {len(content)} keys. Allowed: at most {limits.MAX_KEYS}.")
     _check_shape(content, where)
-    reader = _Reader(content, where)
+    reader = _KeyReader(content, where)
     simulation = reader.name("id", required=True)
     name = reader.name("event", required=True)
     if name in PROGRESS_EVENTS:
@@ -251,7 +251,7 @@ def _content(content: Mapping[str, Any], name: str) -> bytes:
     return hashlib.sha256(canonical.encode("ascii")).digest()[:16]
 
 
-class _Reader:
+class _KeyReader:
     """Read known keys of one event. A wrong type raises `Refused` with the name of the key."""
 
     def __init__(self, content: Mapping[str, Any], where: str) -> None:

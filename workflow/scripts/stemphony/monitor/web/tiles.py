@@ -76,7 +76,7 @@ def _tile(entry: ImageEntry) -> ImageTile:
     scale = SIDE / max(wide, high / 1.5)
     length = _round_length(_BAR_SHARE * wide) if known else 0.0
     return ImageTile(
-        entry, round(wide * scale, 1), round(high * scale, 1), round(length * scale, 1), _in_words(length),
+        entry, round(wide * scale, 1), round(high * scale, 1), round(length * scale, 1), _length_in_words(length),
         number[0] * number[1],
     )  # fmt: skip
 
@@ -87,5 +87,5 @@ def _round_length(most_nm: float) -> float:
     return next(times * 10.0**power for times in (5, 2, 1) if times * 10.0**power <= most_nm * (1 + 1e-9))
 
 
-def _in_words(length_nm: float) -> str:
+def _length_in_words(length_nm: float) -> str:
     return f"{1000 * length_nm:g} pm" if length_nm < 0.1 else f"{length_nm:g} nm"

@@ -140,7 +140,9 @@ def simulation_view(
         "description": {
             _DESCRIPTION[key]: cut(value, LISTED_DESCRIPTION).removesuffix(".0") for key, value in described.items()
         },
-        "parameters": cut_parameters(_in_words(others)) if is_listed else fitting_parameters(others, PAGE_PARAMETERS),
+        "parameters": cut_parameters(_with_labels(others))
+        if is_listed
+        else fitting_parameters(others, PAGE_PARAMETERS),
         "more_parameters": max(0, len(parameters) - LISTED_PARAMETERS) if is_listed else 0,
     }
 
@@ -150,7 +152,7 @@ def parameter_label(name: str) -> str:
     return _DESCRIPTION.get(name, name)
 
 
-def _in_words(parameters: dict[str, str]) -> dict[str, str]:
+def _with_labels(parameters: dict[str, str]) -> dict[str, str]:
     """Parameters with words in place of their keys. Whole numbers have no decimals."""
     return {
         parameter_label(key): value.removesuffix(".0") if key in _DESCRIPTION else value
