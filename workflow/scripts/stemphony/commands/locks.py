@@ -138,19 +138,24 @@ def wait_for_leftovers(directory: Path, name: str, uses_slurm: bool) -> None:
             print("Slurm does not answer (squeue): whether jobs of an earlier run are left is not known.", flush=True)
         return
 
-    def say(text: str) -> None:
-        print(text, flush=True)
-
     told: set[str] = set()
+    slurm.wait_for(left, lambda: _look_for_leftovers(directory, name, told), lambda: time.sleep(LEFTOVERS_S), _say)
 
-    def look() -> list[slurm.QueuedJob]:
-        found = slurm.leftovers(directory, name)
-        waiting = {job.id for job in found if job.state == "PENDING"}
-        if waiting:
-            slurm.end_stuck(waiting, say, told)  # these jobs can never start, so this run would wait forever
-        return found
 
-    slurm.wait_for(left, look, lambda: time.sleep(LEFTOVERS_S), say)
+def _look_for_leftovers(directory: Path, name: str, told: set[str]) -> list[slurm.QueuedJob]:
+    """Jobs that are left. Those that can never start are ended, because the new run would wait forever.
+
+    `told` holds what was already said about such jobs.
+    """
+    found = slurm.leftovers(directory, name)
+    waiting = {job.id for job in found if job.state == "PENDING"}
+    if waiting:
+        slurm.end_stuck(waiting, _say, told)
+    return found
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _seconds_since(locks: Path) -> float:

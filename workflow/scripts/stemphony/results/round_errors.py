@@ -77,21 +77,10 @@ def image_errors(
     averaged = {**task.params["adf"], "average_configurations": True}
     task = replace(task, params={**task.params, "adf": averaged})
     averaging = Averaging.of_groups(task)["adf"]
-    found: list[ImageError] = []
-
-    def take(block: AdfBlock, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        assert error is not None  # there are at least two configurations
-        defocus = task.axes("adf").defocus_nm[place[0]]
-        for detector in detectors:
-            index = block.names.index(detector)
-            for at, depth in enumerate(experiment.depths[block.depths]):
-                relative = float(relative_error(value[:, :, at, index], error[:, :, at, index]))
-                shown = relative if math.isfinite(relative) else math.inf
-                found.append(ImageError(detector, float(depth) / NM, float(defocus), shown))
-
+    errors = _Errors(task, experiment, detectors, [])
     with batch_reader(processes) as read:
         for block in _blocks(experiment, blurring):
-            average = BlockAverage(averaging, block.first, partial(take, block))
+            average = BlockAverage(averaging, block.first, partial(errors.add, block))
             batches = batches_of([averaging], 0)
             request = BatchRequest(task, (block,), averaging.by_configuration, check=True, frames=False)
             for batch, reading in zip(batches, read(request, batches), strict=True):
@@ -104,7 +93,27 @@ def image_errors(
                     )
                 average.add(batch, reading.sums[0])
             average.end()
-    return found
+    return errors.found
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """The errors of all images so far, in `found`. Blocks of means and their standard errors are added to them."""
+
+    task: MergeTask
+    experiment: Experiment
+    detectors: Sequence[str]
+    found: list[ImageError]
+
+    def add(self, block: AdfBlock, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
+        assert error is not None  # there are at least two configurations
+        defocus = self.task.axes("adf").defocus_nm[place[0]]
+        for detector in self.detectors:
+            index = block.names.index(detector)
+            for at, depth in enumerate(self.experiment.depths[block.depths]):
+                relative = float(relative_error(value[:, :, at, index], error[:, :, at, index]))
+                shown = relative if math.isfinite(relative) else math.inf
+                self.found.append(ImageError(detector, float(depth) / NM, float(defocus), shown))
 
 
 def _blocks(experiment: Experiment, blurring: Blurring) -> Iterator[AdfBlock]:

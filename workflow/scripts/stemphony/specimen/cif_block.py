@@ -188,23 +188,10 @@ def block_of(file: Path, block: Any) -> CifBlock:
     SpecimenError
         They differ, and they decide the atoms. The text names `file` and the block.
     """
-    raw: dict[str, list[str]] = {}
-    written: dict[str, str] = {}
-
-    def take(tag: str, values: list[str], *, of_sites: bool = False) -> None:
-        name = _normal(tag)
-        written.setdefault(name, tag.lower())
-        known = raw.setdefault(name, values)
-        # Some programs list atom types under names of sites. Then only the loop with the coordinates counts.
-        beside_sites = name.startswith("_atom_site_") and not of_sites
-        if known != values and name.startswith(DECISIVE) and not beside_sites:
-            raise SpecimenError(
-                file, f"block data_{block.name}: {tag} stands twice with different values. Remove one of them."
-            )
-
+    made = CifBlock(block.name, {}, {})
     for item in sorted(block, key=_without_coordinates):
         if item.pair is not None:
-            take(item.pair[0], [_plain(item.pair[1])])
+            _take(file, made, item.pair[0], [_plain(item.pair[1])])
         elif item.loop is not None:
             width = item.loop.width()
             values = list(item.loop.values)
@@ -212,8 +199,21 @@ def block_of(file: Path, block: Any) -> CifBlock:
                 texts = values[column::width]
                 if any(text[:1] in ("'", '"', ";") for text in texts):
                     texts = [_plain(text) for text in texts]
-                take(tag, texts, of_sites=not _without_coordinates(item))
-    return CifBlock(block.name, raw, written)
+                _take(file, made, tag, texts, of_sites=not _without_coordinates(item))
+    return made
+
+
+def _take(file: Path, block: CifBlock, tag: str, values: list[str], *, of_sites: bool = False) -> None:
+    """Put the values of a tag into a block. If the block has this name already, its first values stay."""
+    name = _normal(tag)
+    block.written.setdefault(name, tag.lower())
+    known = block.raw.setdefault(name, values)
+    # Some programs list atom types under names of sites. Then only the loop with the coordinates counts.
+    beside_sites = name.startswith("_atom_site_") and not of_sites
+    if known != values and name.startswith(DECISIVE) and not beside_sites:
+        raise SpecimenError(
+            file, f"block data_{block.name}: {tag} stands twice with different values. Remove one of them."
+        )
 
 
 def _plain(text: str) -> str:
