@@ -12,6 +12,7 @@ import json
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ from stemphony.paths import ResultPaths
 
 if TYPE_CHECKING:
     from stemphony.compute.atoms import Atoms
-    from stemphony.compute.recorder import JobSignals
+    from stemphony.compute.recorder import JobSignals, StoredWaves
+    from stemphony.compute.superposition import Superposition
     from stemphony.experiment.model import Experiment
     from stemphony.specimen.specimen import Specimen
 
@@ -133,59 +135,101 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
         The time limit of the job is near. The text says how much is kept.
     """
     from stemphony.compute.cost import DEFAULT_BUDGET_MB
-    from stemphony.compute.propagation import Propagation, strip_plan
-    from stemphony.compute.recorder import Recorder, StoredWaves, window_errors
-    from stemphony.compute.simulation import simulate
-    from stemphony.compute.stored_waves import stored_waves
-    from stemphony.compute.superposition import Superposition
+    from stemphony.compute.propagation import strip_plan
+    from stemphony.compute.recorder import window_errors
     from stemphony.compute.wisdom import prepare_plans
-    from stemphony.results.kept_waves import shared_waves, waves_digest
 
-    attempt, plan = scope.attempt, scope.attempt.plan
-    defocus = attempt.params["defocus_nm"]
     begin = time.process_time()
     flag, plan_source = prepare_plans(partial(strip_plan, experiment))
     scope.progress_file.note(fft_plans_s=round(time.process_time() - begin, 2))
-    budget_mb = plan.get("budget_mb", DEFAULT_BUDGET_MB)
-
-    def superpose() -> Superposition:
-        with scope.keeping() as keeper, Propagation(experiment, atoms, threads, flag) as propagation:
-            return Superposition.of(propagation, plan["defoci_nm"], budget_mb * 1e6, keeper.report, keeper)
-
-    def store() -> StoredWaves | None:
-        if experiment.waves is None:
-            return None
-        return stored_waves(experiment, atoms, defocus, threads=threads, flag=flag, budget_mb=budget_mb)
-
+    budget_mb = scope.attempt.plan.get("budget_mb", DEFAULT_BUDGET_MB)
+    computation = _Computation(scope, experiment, atoms, threads, flag, budget_mb)
     if not experiment.detects:
-        with scope.keeping() as keeper:
-            keeper.report(0, 1)
-            signals = Recorder(experiment).signals
-            signals.stored, signals.waves = store(), len(experiment.waves.places) if experiment.waves else 0
-            keeper.report(1, 1)
-        return signals, plan_source
+        return computation.waves_only(), plan_source
     # These few waves come before the scan. If the scan is interrupted later, its finished waves are kept, and these few
     # are soon made again.
-    stored = store()
-    if plan["shared_waves"]:
-        waves = shared_waves(
-            attempt.result.waves(attempt.configuration),
-            waves_digest(attempt.params, attempt.effective_seed),
-            Superposition,
-            serves=lambda kept: kept.serves(defocus), compute=superpose, say=say, check=scope.check,
-        )  # fmt: skip
-        signals = waves.signals(experiment, defocus)
-    else:
-        with scope.keeping() as keeper:
-            signals = simulate(
-                experiment, atoms, defocus, threads=threads, flag=flag, on_progress=keeper.report,
-                budget_mb=budget_mb, keeper=keeper,
-            )  # fmt: skip
+    stored = computation.stored()
+    signals = computation.superposed() if scope.attempt.plan["shared_waves"] else computation.scanned()
     signals.stored = stored
     if signals.window_check is not None:
         error = window_errors([signals.window_check])
         say(f"error of the windows, measured by this job on some positions: {error}")
     return signals, plan_source
+
+
+@dataclass(frozen=True)
+class _Computation:
+    """The ways to compute the signals of one job. All use the same atoms, threads, FFT plans and memory."""
+
+    scope: job.JobScope
+    experiment: Experiment
+    atoms: Atoms
+    threads: int
+    flag: str
+    budget_mb: float
+
+    @property
+    def defocus_nm(self) -> float:
+        defocus: float = self.scope.attempt.params["defocus_nm"]
+        return defocus
+
+    def waves_only(self) -> JobSignals:
+        """The stored waves of a job without detectors."""
+        from stemphony.compute.recorder import Recorder
+
+        waves = self.experiment.waves
+        with self.scope.keeping() as keeper:
+            keeper.report(0, 1)
+            signals = Recorder(self.experiment).signals
+            signals.stored, signals.waves = self.stored(), len(waves.places) if waves else 0
+            keeper.report(1, 1)
+        return signals
+
+    def stored(self) -> StoredWaves | None:
+        """The waves that the config stores; None if it stores none."""
+        from stemphony.compute.stored_waves import stored_waves
+
+        if self.experiment.waves is None:
+            return None
+        return stored_waves(
+            self.experiment, self.atoms, self.defocus_nm,
+            threads=self.threads, flag=self.flag, budget_mb=self.budget_mb,
+        )  # fmt: skip
+
+    def superposed(self) -> JobSignals:
+        """The signals from waves that all defoci of a configuration share. The first job makes and keeps these."""
+        from stemphony.compute.superposition import Superposition
+        from stemphony.results.kept_waves import shared_waves, waves_digest
+
+        attempt, defocus = self.scope.attempt, self.defocus_nm
+        waves = shared_waves(
+            attempt.result.waves(attempt.configuration),
+            waves_digest(attempt.params, attempt.effective_seed),
+            Superposition,
+            serves=lambda kept: kept.serves(defocus), compute=self._superpose, say=say, check=self.scope.check,
+        )  # fmt: skip
+        return waves.signals(self.experiment, defocus)
+
+    def _superpose(self) -> Superposition:
+        from stemphony.compute.propagation import Propagation
+        from stemphony.compute.superposition import Superposition
+
+        defoci, budget = self.scope.attempt.plan["defoci_nm"], self.budget_mb * 1e6
+        with (
+            self.scope.keeping() as keeper,
+            Propagation(self.experiment, self.atoms, self.threads, self.flag) as propagation,
+        ):
+            return Superposition.of(propagation, defoci, budget, keeper.report, keeper)
+
+    def scanned(self) -> JobSignals:
+        """The signals of a job that shares no waves."""
+        from stemphony.compute.simulation import simulate
+
+        with self.scope.keeping() as keeper:
+            return simulate(
+                self.experiment, self.atoms, self.defocus_nm, threads=self.threads, flag=self.flag,
+                on_progress=keeper.report, budget_mb=self.budget_mb, keeper=keeper,
+            )  # fmt: skip
 
 
 def describe(
