@@ -416,54 +416,86 @@ _listen: Callable[..., None] = event.listen
 
 
 def _engine(url: URL, connections: int, begin: str) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        # The lock ends with the connection for writing, so the pool must not replace this connection.
-        recycle = 1800 if connections > 1 else -1
-        limit = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
-        engine = create_engine(
-            url, pool_size=connections, max_overflow=0, pool_pre_ping=True, pool_recycle=recycle, connect_args=limit,
-            pool_timeout=FREE_CONNECTION_S,
-        )  # fmt: skip
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, connections, begin)
+    return _postgresql_engine(url, connections)
 
-        def limit_waits(connection: Any, _record: Any) -> None:
-            connection.execute(f"SET lock_timeout = '{BUSY_TIMEOUT_S}s'")
-            if connections > 1:
-                # A change of the schema, through the connection for writing, may take longer.
-                connection.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
-            connection.commit()
 
-        _listen(engine, "connect", limit_waits)
-        return engine
-    file = Path(str(url.database))
-    known = _identity(file)
+def _postgresql_engine(url: URL, connections: int) -> Engine:
+    # The lock ends with the connection for writing, so the pool must not replace this connection.
+    recycle = 1800 if connections > 1 else -1
+    limit = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
+    engine = create_engine(
+        url, pool_size=connections, max_overflow=0, pool_pre_ping=True, pool_recycle=recycle, connect_args=limit,
+        pool_timeout=FREE_CONNECTION_S,
+    )  # fmt: skip
+    _listen(engine, "connect", _limit_waits_of_readers if connections > 1 else _limit_waits)
+    return engine
 
-    def require_file() -> None:
-        if _identity(file) != known:
+
+def _limit_waits(connection: Any, _record: Any) -> None:
+    connection.execute(f"SET lock_timeout = '{BUSY_TIMEOUT_S}s'")
+    connection.commit()
+
+
+def _limit_waits_of_readers(connection: Any, _record: Any) -> None:
+    connection.execute(f"SET lock_timeout = '{BUSY_TIMEOUT_S}s'")
+    # A change of the schema, through the connection for writing, may take longer.
+    connection.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
+    connection.commit()
+
+
+def _sqlite_engine(url: URL, connections: int, begin: str) -> Engine:
+    path = Path(str(url.database))
+    file = _SqliteFile(path, _identity(path), begin)
+    engine = create_engine(
+        url, pool_size=connections, max_overflow=0, creator=file.connected, pool_timeout=FREE_CONNECTION_S
+    )  # fmt: skip
+    _listen(engine, "connect", file.prepare)
+    _listen(engine, "begin", file.start)
+    return engine
+
+
+@dataclass(frozen=True)
+class _SqliteFile:
+    """Makes connections to a SQLite file as long as its name belongs to the same file.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    known : (int, int) or None
+        Identity of the file when the engine was made.
+    begin : str
+        SQL that begins a transaction.
+    """
+
+    path: Path
+    known: tuple[int, int] | None
+    begin: str
+
+    def require(self) -> None:
+        """Raise FileGone if the name now belongs to another file, or to none."""
+        if _identity(self.path) != self.known:
             raise FileGone
 
-    def make() -> sqlite3.Connection:
-        require_file()
+    def connected(self) -> sqlite3.Connection:
+        self.require()
         # `rw` does not create a file that has just disappeared.
-        return sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        address = f"{self.path.as_uri()}?mode=rw"
+        return sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
 
-    def connect(connection: sqlite3.Connection, _record: Any) -> None:
+    def prepare(self, connection: sqlite3.Connection, _record: Any) -> None:
         # The driver's own transactions would not include SELECT.
         connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "cache_size=-16000"):
             connection.execute(f"PRAGMA {pragma}")
 
-    def start(connection: Connection) -> None:
+    def start(self, connection: Connection) -> None:
         # A connection also works after its file was renamed or deleted, so the name is checked again. While the
         # connection is open, no new file can get the same inode number.
-        require_file()
-        connection.exec_driver_sql(begin)
-
-    engine = create_engine(
-        url, pool_size=connections, max_overflow=0, creator=make, pool_timeout=FREE_CONNECTION_S
-    )  # fmt: skip
-    _listen(engine, "connect", connect)
-    _listen(engine, "begin", start)
-    return engine
+        self.require()
+        connection.exec_driver_sql(self.begin)
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
