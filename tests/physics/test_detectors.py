@@ -1,3 +1,5 @@
+"""Truths of detectors: areas, edges, radial bins, and the centre of mass as the mean force on the probe."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Truths of the electron: published wavelengths and interaction parameters, constants of CODATA, focal spread."""
+
 from __future__ import annotations
 
 from math import pi

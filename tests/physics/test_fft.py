@@ -1,3 +1,5 @@
+"""Transforms have the sign, the norm and the accuracy of the contract, and plans are reproducible."""
+
 from __future__ import annotations
 
 import pickle

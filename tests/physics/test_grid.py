@@ -1,3 +1,5 @@
+"""Truths of the grid: frequencies, band limit, aliasing, angular pixels."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Truths of the multislice loop: conservation of intensity, reciprocity, convergence to the coupled-beam equations."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Periods of planes and columns are found in crystals, slabs and liquids, however the file rounded its atoms."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

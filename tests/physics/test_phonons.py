@@ -1,3 +1,5 @@
+"""Truths of thermal displacements: variances, independence, seeds, Debye-Waller factors."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Truths of the potential: published profiles, mean inner potentials, Debye-Waller factors, Coulomb's law."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Truths of the probe: Airy pattern, apertures, shifts, defocus, aberrations."""
+
 from __future__ import annotations
 
 from dataclasses import fields

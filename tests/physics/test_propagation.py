@@ -1,3 +1,5 @@
+"""Truths of propagation in vacuum: Gaussian beam, Talbot length, curvature, band limit."""
+
 from __future__ import annotations
 
 import numpy as np

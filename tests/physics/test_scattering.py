@@ -1,3 +1,5 @@
+"""Scattering factors are the published ones, for atoms and ions, at all angles."""
+
 from __future__ import annotations
 
 import json

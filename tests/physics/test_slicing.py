@@ -1,3 +1,5 @@
+"""Every plane of atoms falls into the slice that it should, and no atom is lost."""
+
 from __future__ import annotations
 
 import numpy as np

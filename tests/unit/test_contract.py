@@ -40,8 +40,11 @@ def test_rules_use_variables_and_names_of_the_contract():
     assert {contract.MULTISLICE_RULE, contract.MERGE_RULE} <= set(re.findall(r"^rule (\w+):", RULES, re.MULTILINE))
 
 
-def test_prefixes_of_lines_differ_by_more_than_capitals():
-    assert contract.RUN_PREFIX.lower() != contract.NOTE_PREFIX.lower()
+def test_no_module_writes_the_prefix_of_the_hooks_with_other_capitals():
+    prefix = contract.RUN_PREFIX.casefold()
+    files = {*PACKAGE.rglob("*.py"), *PACKAGE.parent.glob("*.py")}
+    alike = {text for file in files for text in strings(file) if text.casefold().startswith(prefix)}
+    assert alike == {contract.RUN_PREFIX}, "readers of the output would take these lines for lines of the hooks"
 
 
 def test_a_member_of_a_sweep_has_its_own_value_of_a_variable_where_it_differs(monkeypatch):

@@ -1,3 +1,5 @@
+"""The courier sends the events of a whole run in order, waits for a bounded time, and names what was not delivered."""
+
 from __future__ import annotations
 
 import contextlib

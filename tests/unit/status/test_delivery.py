@@ -1,3 +1,5 @@
+"""What is delivered of a spool is noted, and the rest of it is read back."""
+
 from __future__ import annotations
 
 import fcntl

@@ -1,3 +1,5 @@
+"""Names, keys and ids of status events."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The reporters of runs and jobs send each event with all its keys, and never stop a computation."""
+
 from __future__ import annotations
 
 import errno

@@ -1,3 +1,5 @@
+"""The sender of a job keeps the order of events, tries again after faults, and stops when that cannot help."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Settings of http_reporting: defaults, passwords, files with secrets."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""The spool keeps events on disk, also on a full disk; and of several processes, one wins the claim of an event."""
+
 from __future__ import annotations
 
 import errno

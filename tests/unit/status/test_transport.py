@@ -1,3 +1,5 @@
+"""One HTTP request with an event: its form, its limits, and the meaning of each answer."""
+
 from __future__ import annotations
 
 import base64

@@ -183,7 +183,7 @@ class Outcome:
         log = f"whole log: {os.path.relpath(self.log_file)}"
         if any(LOCKED in line for line in self.lines):
             return f"{RUN_PREFIX}{who_holds_the_lock(self.directory)}"
-        if any(line.startswith(f"{RUN_PREFIX}config") and REPLACES in line for line in self.lines):
+        if any(line.startswith(RUN_PREFIX) and REPLACES in line for line in self.lines):
             # The progress display has shown the refusal already.
             return f"\nNothing was computed or replaced.\n{log}"
         if self.interrupted:

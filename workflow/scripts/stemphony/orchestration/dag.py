@@ -1,8 +1,8 @@
 """Access to Snakemake's own objects: the graph of jobs, the records of outputs, the scheduler.
 
-Snakemake does not document these names. Only this module uses them, and `tests/unit/orchestration/test_dag.py` checks
-that the pinned version of Snakemake still has each of them. `slurm.py` and `cancelling.py` replace methods of executors
-for clusters, with tests of their own.
+Snakemake does not document these names. `tests/unit/orchestration/test_dag.py` checks that the pinned version of
+Snakemake still has each of them. Two kinds of such names stand elsewhere: `snakefile.py` and `as_module.py` read the
+settings of the `workflow` object, and `slurm.py` and `cancelling.py` replace methods of executors for clusters.
 """
 
 from __future__ import annotations
