@@ -94,14 +94,6 @@ def test_long_lines_of_prose_are_continued_and_rows_stay(page):
     assert " ".join(made[3:-1]) == words
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "docs").rglob("*.md")), ids=lambda file: file.stem)
-def test_lines_of_prose_are_not_longer_than_120_characters(file, page):
-    text = re.sub(r"^```.*?^```$", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    # Rows, pictures, links and formulas, which are indented, stay on one line.
-    prose = [line for line in text.splitlines() if not re.match(r"\||!\[|\[|    ", line)]
-    assert [line for line in prose if len(line) > page.LONGEST] == []
-
-
 def test_the_figures_of_the_readme_are_those_of_the_newest_table(page, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     expected = loaded("readme").sentences(page.PAGE.read_text(encoding="utf-8"))
