@@ -57,7 +57,7 @@ def test_the_example_of_the_readme_runs_as_typed():
     (text,) = blocks(README)
     names: dict[str, object] = {}
     exec(compile(text, str(README), "exec"), names)
-    assert {"result", "ring", "error", "line"} <= set(names)
+    assert {"result", "ring", "error"} <= set(names)
 
 
 def test_the_examples_of_the_guide_run_as_typed(folder: Path):
