@@ -127,7 +127,7 @@ def night(cluster: Cluster, clone: Path, tmp_path_factory: pytest.TempPathFactor
         return Night(campaign, outcome, events, submitted, kept, merged, again, campaign.submitted(cluster))
 
 
-@pytest.mark.failure("job exits non-zero")
+@pytest.mark.failure("job ends with an error")
 def test_a_failing_pair_leaves_the_others(night: Night):
     assert night.outcome.status == 1, night.outcome.output
     assert set(night.kept) == {
@@ -137,7 +137,7 @@ def test_a_failing_pair_leaves_the_others(night: Night):
     assert "Traceback" not in night.outcome.output
 
 
-@pytest.mark.failure("job exits non-zero")
+@pytest.mark.failure("job ends with an error")
 def test_a_job_that_exits_non_zero_is_tried_three_times_and_reported_once(night: Night):
     jobs = night.jobs(FAILS)
     assert [state for _, _, _, state, _ in jobs] == ["FAILED"] * 3
@@ -194,7 +194,7 @@ def test_a_job_that_may_not_be_queued_again_is_submitted_again(night: Night):
     assert error["will_retry"]
 
 
-@pytest.mark.failure("job exits non-zero")
+@pytest.mark.failure("job ends with an error")
 def test_the_next_run_computes_only_the_failed_pair(night: Night, undisturbed: Undisturbed):
     assert night.again.status == 0, night.again.output
     new = night.submitted_again[len(night.submitted) :]
@@ -384,7 +384,7 @@ def test_a_job_that_cannot_start_and_was_left_by_a_killed_run_is_not_waited_for(
     assert_same_arrays(campaign.result.merged, undisturbed(1))
 
 
-@pytest.mark.failure("two snakemake with other configs in one simulation")
+@pytest.mark.failure("two snakemake commands with different configs for one simulation")
 def test_two_runs_with_different_configs_in_one_folder_each_compute_their_own_plan(
     cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
 ):

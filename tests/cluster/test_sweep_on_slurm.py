@@ -39,7 +39,7 @@ def names(events: list[dict[str, Any]], member: paths.ResultPaths, run: int) -> 
     return [event["event"] for event in events if event["id"] == number and event["run"] == run]
 
 
-@pytest.mark.failure("job exits non-zero")
+@pytest.mark.failure("job ends with an error")
 def test_the_next_run_of_a_sweep_on_slurm_computes_only_the_failed_pair_of_one_member(
     cluster: Cluster, clone: Path, tmp_path: Path
 ):

@@ -123,7 +123,7 @@ def test_a_job_that_gets_a_signal_keeps_its_finished_waves(job, undisturbed, num
     assert arrays(job.output) == undisturbed["multislice"]
 
 
-@pytest.mark.failure("job exits non-zero")
+@pytest.mark.failure("job ends with an error")
 def test_a_job_that_fails_by_itself_keeps_its_checkpoint(job, undisturbed):
     with job.start() as started:
         wait_for(lambda: job.kept > 0, "a checkpoint")

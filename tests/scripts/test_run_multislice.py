@@ -150,7 +150,7 @@ def test_a_job_takes_facts_about_the_run_from_the_plan(job):
         assert root["AMBER"].displaced == 0
 
 
-@pytest.mark.failure("two snakemake with other configs in one simulation")
+@pytest.mark.failure("two snakemake commands with different configs for one simulation")
 def test_each_job_of_two_simultaneous_runs_follows_the_plan_of_its_own_run(job, monkeypatch):
     made = job()
     numbers = [ledger.claim_run(made.result) for _ in range(2)]

@@ -137,7 +137,7 @@ def test_run_draws_one_live_line_on_a_terminal(slow: Finished, tmp_path: Path):
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
-@pytest.mark.failure("job exits non-zero")
+@pytest.mark.failure("job ends with an error")
 def test_run_says_which_job_failed_and_the_end_of_its_log(quiet_copy: Campaign):
     quiet_copy.job_file("p5d000/0001").unlink()
     checksum = quiet_copy.job_file("p5d000/0001").with_name("configuration_0001.nc.sha256")

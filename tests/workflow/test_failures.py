@@ -80,7 +80,7 @@ def pairs(events: list[dict[str, Any]], name: str) -> set[tuple[float, int]]:
 # --- one job fails ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.failure("job exits non-zero")
+@pytest.mark.failure("job ends with an error")
 def test_a_failed_job_stops_no_other_job(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "copy")
     shutil.rmtree(campaign.result.root / "jobs")

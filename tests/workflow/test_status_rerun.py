@@ -145,7 +145,7 @@ def test_a_result_with_a_lost_job_file_is_not_called_merged_from_the_present_fil
     assert "stem.nc is merged from all of them, as they were before; no run is alive" in said
 
 
-@pytest.mark.failure("job exits non-zero")
+@pytest.mark.failure("job ends with an error")
 def test_failed_and_missing_pairs_are_listed_with_reason_and_log(broken: Campaign):
     found = status(broken)
     assert found["counts"] == {"done": 2, "running": 0, "failed": 1, "interrupted": 0, "missing": 1, "unusable": 0}

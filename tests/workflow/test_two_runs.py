@@ -35,7 +35,7 @@ def test_one_of_two_simultaneous_runs_computes_and_the_other_says_so(slow: Finis
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
-@pytest.mark.failure("two snakemake with other configs in one simulation")
+@pytest.mark.failure("two snakemake commands with different configs for one simulation")
 def test_the_second_of_two_snakemake_processes_for_the_same_files_is_refused(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     shutil.rmtree(campaign.result.root / "jobs")

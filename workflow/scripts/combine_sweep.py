@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony import paths
 from stemphony.orchestration import script
+from stemphony.orchestration.job_log import say
 
 
 def main(arguments: list[str]) -> None:
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
     combined.write(Path(output))
     save(sweep_overview.draw(combined, Style("page")), Path(figure))
     for note in combined.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(note)
 
 
 if __name__ == "__main__":

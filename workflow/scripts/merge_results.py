@@ -21,6 +21,7 @@ from stemphony import paths
 from stemphony.contract import MERGE_RULE
 from stemphony.orchestration import job, module_run, script
 from stemphony.orchestration.attempt import run_number
+from stemphony.orchestration.job_log import say
 
 
 def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, processes: int = 1) -> None:
@@ -49,10 +50,7 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, pro
 
     task = MergeTask(params, paths.ResultPaths(output.parent))
 
-    def note(text: str) -> None:
-        print(f"note: {text}", file=sys.stderr)
-
-    merge_simulation(task, specimen_file, output, note, processes, run_number(task.result))
+    merge_simulation(task, specimen_file, output, say, processes, run_number(task.result))
     write_checksum(output)
     date_not_ahead([specimen_file, *(source.file for source in task.sources)])
 

@@ -22,6 +22,7 @@ from stemphony import paths
 from stemphony.contract import SENSITIVITIES_VARIABLE, SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE, variable
 from stemphony.experiment import sensitivity_files
 from stemphony.orchestration import module_run
+from stemphony.orchestration.job_log import say
 from stemphony.orchestration.script import named_file, run
 from stemphony.specimen.planned import attributes_of, planned_specimen
 from stemphony.specimen.specimen_file import write_specimen
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> None:
     module_run.join(paths.ResultPaths(output.parent), "prepare_specimen")
     label = output.parent.name if paths.is_label(output.parent.name) else ""
     if label and _is_shared(output, params["specimen_digest"]):
-        print("note: another simulation of this sweep has the same atoms: its file is taken", file=sys.stderr)
+        say("another simulation of this sweep has the same atoms: its file is taken")
         return
     trajectory = named_file(SNAPSHOTS_VARIABLE, label) if params.get("snapshots_sha256") else None
     specimen = planned_specimen(params, named_file(SPECIMEN_VARIABLE, label), trajectory)

@@ -1,4 +1,4 @@
-"""Every file name of a simulation. Nothing here reads or writes the disk."""
+"""The names of the files of a simulation. Nothing here reads or writes the disk."""
 
 from __future__ import annotations
 
@@ -103,6 +103,11 @@ class ResultPaths:
     def preview(self) -> Path:
         """Merged result of the pairs that were finished when `stemphony preview` ran."""
         return self.root / "preview.nc"
+
+    @property
+    def convergence(self) -> Path:
+        """Picture of how the errors fall with the number of configurations."""
+        return self.root / "convergence.png"
 
     @property
     def accuracy(self) -> Path:
@@ -220,6 +225,16 @@ class ResultPaths:
         """Folder of the status events of one run. It has a folder per defocus, with a file per attempt at a job."""
         return self.run(run) / "events"
 
+    @property
+    def delivery_lock(self) -> Path:
+        """File whose lock the one process holds that delivers the events."""
+        return self.reports / "delivery.lock"
+
+    @property
+    def courier_log(self) -> Path:
+        """Log of the process that delivers the events after the end of a run."""
+        return self.reports / "courier.log"
+
     def hook_events(self, run: int) -> Path:
         """Status events sent by the hooks of one run."""
         return self.events(run) / "hooks.jsonl"
@@ -264,6 +279,11 @@ class SweepPaths:
     def member(self, label: str) -> ResultPaths:
         """Files of one member. `label` may be the wildcard `MEMBER`."""
         return ResultPaths(self.root / label)
+
+
+def snakemake_logs(directory: Path, name: str) -> Path:
+    """Folder with a log of each `stemphony run` of the simulation or sweep `name`, in the working `directory`."""
+    return directory / "logs" / "snakemake" / name
 
 
 def is_label(name: str) -> bool:

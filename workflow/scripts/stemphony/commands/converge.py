@@ -62,7 +62,7 @@ def converge(given: Path, picture: Path | None, as_json: bool, say: Callable[[st
             say(line)
     if as_json and picture is None:
         return 0
-    file = picture or result.root / "convergence.png"
+    file = picture or result.convergence
     plan = ledger.read_plan(result)
     measured = {one.detector: measured_errors(result, plan, one) for one in found}
     try:

@@ -18,7 +18,7 @@ import psutil
 from stemphony.commands.run_watch import RunWatch
 from stemphony.contract import LIVE_VARIABLE, RUN_PREFIX, signal_received
 from stemphony.errors import StorageError
-from stemphony.paths import ResultPaths
+from stemphony.paths import ResultPaths, snakemake_logs
 from stemphony.store import progress
 from stemphony.store.holders import forget_run, note_run
 
@@ -75,7 +75,7 @@ class SnakemakeProcess:
         self._has_begun = False
         self._ended = threading.Event()
         stamp = time.strftime("%Y-%m-%dT%H%M%S")
-        self.log_file = directory / "logs" / "snakemake" / result.name / f"{stamp}.{os.getpid()}.log"
+        self.log_file = snakemake_logs(directory, result.name) / f"{stamp}.{os.getpid()}.log"
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM):
             # If a shell script starts a command with `&`, the command ignores SIGINT, so that Ctrl-C in the terminal of

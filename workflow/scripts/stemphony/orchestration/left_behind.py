@@ -66,7 +66,7 @@ def start(result: ResultPaths, config_files: Sequence[Path]) -> bool:
     folder = str(Path(__file__).resolve().parents[2])
     words = [sys.executable, KEEP_OUT, "-c", _CODE, folder, str(result.root.resolve()), str(longest_s())]
     words += [str(file) for file in config_files]
-    log = (os.POSIX_SPAWN_OPEN, 1, str(result.reports / "courier.log"), _LOG_FLAGS, 0o666)
+    log = (os.POSIX_SPAWN_OPEN, 1, str(result.courier_log), _LOG_FLAGS, 0o666)
     streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), log, (os.POSIX_SPAWN_DUP2, 1, 2)]
     try:
         os.posix_spawn(sys.executable, words, os.environ, file_actions=streams, setsid=True)

@@ -45,8 +45,6 @@ events."""
 THREAD_NAME: Final = "stemphony-courier"
 """Name of the courier's thread, for debuggers."""
 
-_LOCK_NAME: Final = "delivery.lock"
-"""File in the folder of the reports whose lock the one process holds that delivers them."""
 # Shortest pause after a search, in units of the duration of the search. A search in thousands of files on a network
 # file system is slow. With this pause, searches take at most about a twentieth of the time.
 _LOOK_SHARE: Final = 20.0
@@ -176,7 +174,7 @@ class Courier:
         self._transport: Transport | None = None
         self._condition = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
-        self._lock = _DeliveryLock(result.reports / _LOCK_NAME)
+        self._lock = _DeliveryLock(result.delivery_lock)
         self._contact = _Contact(limits)
         self._given_up = self._refuses_all = False
         self._look_s = 0.0
