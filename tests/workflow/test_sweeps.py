@@ -129,7 +129,7 @@ def test_one_file_has_all_members_with_the_swept_keys_as_axes(swept: Swept):
             own = arrays(swept.files.member(label).merged)["images/bf"][0, 0]
             np.testing.assert_allclose(combined["bf"].values[place], own, rtol=1e-6)
             np.testing.assert_allclose(combined["bf_mean"].values[place], own.mean(axis=(1, 2)), rtol=1e-6)
-    assert swept.files.overview.read_bytes().startswith(b"\x89PNG")
+    assert swept.files.figure.read_bytes().startswith(b"\x89PNG")
     assert "4 of 4 simulations are merged" in swept.first.output
 
 

@@ -6,7 +6,7 @@ rule combine_sweep:
         SESSION.merged_files,
     output:
         nc=SESSION.files.combined,
-        figure=SESSION.files.overview,
+        figure=SESSION.files.figure,
     log:
         f"logs/combine_sweep/{SESSION.files.root.name}/sweep.log",
     localrule: True

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
         A result cannot be read, or a file cannot be written.
     """
     params, output, figure = arguments
-    from stemphony.figures import sweep_overview
+    from stemphony.figures import sweep_figure
     from stemphony.figures.style import Style, save
     from stemphony.results.combined_sweep import Combined
     from stemphony.store.dates import date_not_ahead
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     combined = Combined.of(json.loads(params), paths.SweepPaths(Path(output).parent))
     date_not_ahead(combined.files)
     combined.write(Path(output))
-    save(sweep_overview.draw(combined, Style("page")), Path(figure))
+    save(sweep_figure.draw(combined, Style("page")), Path(figure))
     for note in combined.notes:
         say(note)
 

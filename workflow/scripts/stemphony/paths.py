@@ -272,7 +272,7 @@ class SweepPaths:
         return self.root / "sweep.nc"
 
     @property
-    def overview(self) -> Path:
+    def figure(self) -> Path:
         """Picture of the signals of all members."""
         return self.root / "sweep.png"
 

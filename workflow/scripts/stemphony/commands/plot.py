@@ -70,8 +70,8 @@ def plot(
 def _plot_sweep(
     given: Path, request: FigureRequest, style: Style, output: Path | None, as_json: bool, say: Callable[[str], None]
 ) -> int:
-    """Draw the overview of a sweep."""
-    from stemphony.figures import sweep_overview
+    """Draw the figure of a sweep."""
+    from stemphony.figures import sweep_figure
     from stemphony.results.combined_sweep import Combined
 
     options = (
@@ -83,7 +83,7 @@ def _plot_sweep(
     record = members.record_of(given)
     combined = Combined.of({"title": given.resolve().name, **record}, SweepPaths(given))
     place = output or Path(f"{given.resolve().name}_sweep.png")
-    save(sweep_overview.draw(combined, style), place)
+    save(sweep_figure.draw(combined, style), place)
     say(f"wrote {os.path.relpath(place)}")
     return 0
 

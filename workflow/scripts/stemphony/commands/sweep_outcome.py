@@ -30,7 +30,7 @@ class SweepOutcome(Outcome):
             members_merged = f"{merged} of {number_of(len(found), 'simulation')} {verb} merged"
             print(f"finished in {progress.duration(self.elapsed_s)}: {members_merged}.")
         root = shlex.quote(os.path.relpath(self.result.root))
-        for name, place in (("members", self.result.root), ("together", files.combined), ("figure", files.overview)):
+        for name, place in (("members", self.result.root), ("together", files.combined), ("figure", files.figure)):
             if place.exists():
                 print(f"{name:<10}{os.path.relpath(place)}")
         print(f"{'log':<10}{os.path.relpath(self.log_file)}")

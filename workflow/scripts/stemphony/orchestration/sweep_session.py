@@ -82,7 +82,7 @@ class SweepSession:
         """Targets of a whole run, see `Session.targets` for `checkpoints`. In the process of a job, there are none."""
         if self.sweep is None:
             return []
-        return [self.files.combined, self.files.overview, *(
+        return [self.files.combined, self.files.figure, *(
             target for label in self.labels for target in self.of(label).targets(checkpoints)
         )]  # fmt: skip
 

@@ -128,7 +128,7 @@ def propagate(
         Incident wave ψ(k), with Σ|ψ(k)|² = 1 for one electron. It is copied, not changed. No band limit acts on it
         before the first slice.
     transmissions : sequence of Transmission
-        t(r) of each slice in the order of passage, see `transmission_function`, as `plan.transmission`. Equal slices
+        t(r) of each slice in the order of the beam, see `transmission_function`, as `plan.transmission`. Equal slices
         may share one.
     propagators : Factor or sequence of Factor
         P(k) over each slice, see `propagator.fresnel_propagator`, as `plan.factor`. A single one holds for all slices.

@@ -66,7 +66,7 @@ def characteristic_angle(loss: ArrayLike, energy: float) -> FloatArray:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The events of one electron in the order of passage.
+    """The events of one electron along its way.
 
     Attributes
     ----------

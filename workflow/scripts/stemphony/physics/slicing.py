@@ -33,7 +33,7 @@ _SAME_GAP = 0.01
 
 @dataclass(frozen=True)
 class Slices:
-    """The slices of a cell, in the order of passage.
+    """The slices of a cell, in the order of the beam.
 
     Attributes
     ----------

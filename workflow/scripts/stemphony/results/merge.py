@@ -48,9 +48,9 @@ from stemphony.results.layout import (
     put_frame,
 )
 from stemphony.results.merge_task import Averaging, MergeTask, Source
-from stemphony.results.original_names import with_original_names
 from stemphony.results.pattern_group import add_patterns, pattern_blurring
 from stemphony.results.phase_images import PhaseImages
+from stemphony.results.stemsalabim_names import with_stemsalabim_names
 from stemphony.results.wave_group import add_waves
 from stemphony.specimen.specimen_file import read_specimen_file
 from stemphony.store import ledger
@@ -273,7 +273,7 @@ class _ResultWriter:
                 records = [outcome.records[source] for source in sorted(outcome.records, key=lambda s: s.index)]
                 seed = records[0]["effective_seed"]
                 defoci_nm = task.params["defoci_nm"]
-                effective = with_original_names(e, effective_blocks(e, blocks, seed), defoci_nm)
+                effective = with_stemsalabim_names(e, effective_blocks(e, blocks, seed), defoci_nm)
                 add_params(
                     root, defoci_nm, task.weights, effective, e.real_dtype,
                     params_attributes,

@@ -74,7 +74,7 @@ def original_parameters(
     }  # fmt: skip
 
 
-def with_original_names(
+def with_stemsalabim_names(
     experiment: Experiment, blocks: Mapping[str, Mapping[str, Any]], defoci_nm: list[float]
 ) -> dict[str, dict[str, Any]]:
     """Blocks of the config, with STEMsalabim's names added. If both have a name, the config's value stays.
