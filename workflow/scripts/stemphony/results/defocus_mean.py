@@ -131,8 +131,8 @@ class DefocusMean:
             raise ResultError(f"the result has no defocus of {wanted_nm:g} nm; it has {listed} nm. Give one of these.")
         if self.is_averaged:
             raise ResultError(
-                f"got a defocus of {wanted_nm:g} nm; the result keeps only the mean over {listed} nm. With "
-                "`adf: {average_defoci: false}` (for patterns `cbed`) they are merged again one by one, and no job is "
-                "computed again."
+                f"got a defocus of {wanted_nm:g} nm; the result keeps only the mean over the defoci {listed} nm. With "
+                "`adf: {average_defoci: false}` (for patterns `cbed`) the next run merges each defocus separately and "
+                "computes no job again."
             )
         return index
