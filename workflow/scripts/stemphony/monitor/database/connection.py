@@ -438,11 +438,10 @@ def _limit_waits(connection: Any, _record: Any) -> None:
     connection.commit()
 
 
-def _limit_waits_of_readers(connection: Any, _record: Any) -> None:
-    connection.execute(f"SET lock_timeout = '{BUSY_TIMEOUT_S}s'")
+def _limit_waits_of_readers(connection: Any, record: Any) -> None:
     # A change of the schema, through the connection for writing, may take longer.
     connection.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
-    connection.commit()
+    _limit_waits(connection, record)
 
 
 def _sqlite_engine(url: URL, connections: int, begin: str) -> Engine:
